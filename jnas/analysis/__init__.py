@@ -1,0 +1,1 @@
+"""What a finished search shows: everything here reads histories only."""

@@ -1,0 +1,452 @@
+"""The core types of jnas: a search is a loop of ask, evaluate and tell over plain pytrees.
+
+Proposals flow left to right through `ask`, feedback flows right to left through `tell`, and every
+function here is pure. So a whole search is one `lax.scan`, many seeds are one `vmap`, and a slow
+evaluator in Python is an ordinary loop over the same three calls.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Architecture = Any  # a pytree of int32 choices, or of simplices, in the structure of num_choices
+
+
+class InputError(ValueError):
+    """A user's mistake: one line that names the value given and what is allowed."""
+
+
+class Trials(NamedTuple):
+    """A batch of `n` architectures on their way through a search; every leaf leads with `[n]`.
+
+    A higher score is better. A row of weight 0 is empty, failed or somebody else's, and teaches
+    nothing.
+    """
+
+    arch: Architecture  # leaves [n, ...]
+    score: Any = None  # f32[n]; None until evaluated
+    grad: Any = None  # like arch, where the evaluator is differentiable
+    weight: Any = None  # f32[n]
+    metrics: Any = ()  # dict of f32[n]
+    trace: Any = ()  # what the links that proposed a row want to see again with its feedback
+
+
+class Strategy(NamedTuple):
+    """Three pure functions that search; a link of a chain has the same type.
+
+    init: `(key, arch) -> state`, where `arch` is one architecture that shows shapes and dtypes.
+    ask: `(key, state, n, trials=None) -> trials` proposes; it never writes state.
+    tell: `(key, trials, state) -> (trials, state)` learns, and passes feedback on to the left.
+    """
+
+    init: Callable[..., Any]
+    ask: Callable[..., Trials]
+    tell: Callable[..., tuple[Trials, Any]]
+
+
+class Evaluator(NamedTuple):
+    """Two pure functions that score proposals: `init(key) -> state` and
+    `evaluate(key, trials, state) -> (trials, state)`."""
+
+    init: Callable[..., Any]
+    evaluate: Callable[..., tuple[Trials, Any]]
+
+
+# ------------------------------------------------------------------------------------ spaces
+
+
+def _always_valid(arch: Architecture) -> jax.Array:
+    del arch
+    return jnp.bool_(True)
+
+
+def _itself(arch: Architecture) -> Architecture:
+    return arch
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """A search space: how many choices there are at every place of an architecture.
+
+    Attributes:
+      name: the name that `jnas list spaces` shows.
+      num_choices: a pytree of NumPy int arrays. An architecture has the same structure, with an
+        int32 in `[0, num_choices)` at every place.
+      is_valid: `arch -> bool`, jittable.
+      canonical: `arch -> arch`, jittable; one representative for each isomorphism class.
+      describe: `arch -> str` in the field's own notation; `parse` is its inverse and raises
+        `InputError`. By default both are derived from `num_choices` and `labels`.
+      labels: a pytree like `num_choices` (or None) with the names of the choices of every leaf.
+      order: int32[size] or None; the mixed-radix number of the architecture at each index, where
+        the field numbers the space in an order of its own.
+      counts: functions `arch -> number` by name, such as `params` and `flops`, all jittable.
+      edges: `arch -> [(from, to, operation)]` for drawing, where an architecture is a graph.
+    """
+
+    name: str
+    num_choices: Any
+    is_valid: Callable[[Architecture], jax.Array] = _always_valid
+    canonical: Callable[[Architecture], Architecture] = _itself
+    describe: Callable[[Architecture], str] = None  # type: ignore[assignment]
+    parse: Callable[[str], Architecture] = None  # type: ignore[assignment]
+    labels: Any = None
+    order: np.ndarray | None = None
+    counts: dict[str, Callable] = dataclasses.field(default_factory=dict)
+    edges: Callable[[Architecture], list[tuple[str, str, str]]] | None = None
+
+    def __post_init__(self) -> None:
+        fixed = jax.tree.map(lambda c: np.asarray(c, np.int32), self.num_choices)
+        if not jax.tree.leaves(fixed) or any((c < 1).any() for c in jax.tree.leaves(fixed)):
+            raise InputError(f"space {self.name!r}: every place needs at least one choice")
+        object.__setattr__(self, "num_choices", fixed)
+        if self.describe is None:
+            object.__setattr__(self, "describe", lambda arch: _describe(self, arch))
+            object.__setattr__(self, "parse", lambda text: _parse(self, text))
+
+
+def choice_counts(space: Space) -> np.ndarray:
+    """The number of choices at every place, as one vector: int32[L]."""
+    return np.concatenate([np.ravel(c) for c in jax.tree.leaves(space.num_choices)])
+
+
+def size(space: Space) -> int:
+    """How many architectures there are, isomorphic ones counted apart (an exact Python int)."""
+    return math.prod(int(c) for c in choice_counts(space))
+
+
+def template(space: Space) -> Architecture:
+    """The architecture whose every choice is 0; it shows structure, shapes and dtypes."""
+    return jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.int32), space.num_choices)
+
+
+def sample(space: Space, key: jax.Array, n: int) -> Architecture:
+    """Draws `n` architectures uniformly; leaves `[n, ...]`."""
+    leaves, tree = jax.tree.flatten(space.num_choices)
+    keys = jax.random.split(key, len(leaves))
+    draw = [
+        jax.random.randint(k, (n, *c.shape), 0, c) for k, c in zip(keys, leaves, strict=True)
+    ]
+    return tree.unflatten(draw)
+
+
+def to_vector(space: Space, arch: Architecture) -> jax.Array:
+    """Flattens an architecture (leaves `[..., *shape]`) into one vector of choices `[..., L]`."""
+    pairs = zip(jax.tree.leaves(arch), jax.tree.leaves(space.num_choices), strict=True)
+    parts = [jnp.reshape(x, (*jnp.shape(x)[: jnp.ndim(x) - c.ndim], c.size)) for x, c in pairs]
+    return jnp.concatenate(parts, -1)
+
+
+def from_vector(space: Space, vector: jax.Array) -> Architecture:
+    """The inverse of `to_vector`: `[..., L]` to an architecture."""
+    leaves, tree = jax.tree.flatten(space.num_choices)
+    parts = jnp.split(vector, np.cumsum([c.size for c in leaves])[:-1], -1)
+    shaped = zip(parts, leaves, strict=True)
+    return tree.unflatten([p.reshape((*vector.shape[:-1], *c.shape)) for p, c in shaped])
+
+
+def neighbours(space: Space, arch: Architecture) -> Architecture:
+    """All architectures that differ from `arch` in exactly one choice.
+
+    Args:
+      space: the space.
+      arch: one architecture.
+
+    Returns:
+      An architecture with leaves `[m, ...]`, `m` = the sum of `num_choices - 1`.
+    """
+    counts = choice_counts(space)
+    place = np.repeat(np.arange(counts.size), counts - 1)
+    step = np.concatenate([np.arange(1, c) for c in counts])
+    x = jnp.broadcast_to(to_vector(space, arch), (place.size, counts.size))
+    rows = np.arange(place.size)
+    return from_vector(space, x.at[rows, place].set((x[rows, place] + step) % counts[place]))
+
+
+def index(space: Space, arch: Architecture) -> jax.Array:
+    """The number of an architecture in the space's own order; int32, batched like `arch`.
+
+    The order is mixed radix with the last place varying fastest, unless the space sets `order`.
+    Raises `InputError` where the space has more than 2^31 architectures.
+    """
+    i = jnp.sum(to_vector(space, arch) * _strides(space), -1)
+    return i if space.order is None else jnp.asarray(np.argsort(space.order), jnp.int32)[i]
+
+
+def from_index(space: Space, i: jax.Array) -> Architecture:
+    """The architecture with number `i`, int32 of any shape: the inverse of `index`."""
+    i = jnp.asarray(i, jnp.int32)
+    if space.order is not None:
+        i = jnp.asarray(space.order, jnp.int32)[i]
+    return from_vector(space, i[..., None] // _strides(space) % choice_counts(space))
+
+
+def _strides(space: Space) -> np.ndarray:
+    if size(space) > np.iinfo(np.int32).max:
+        raise InputError(f"space {space.name!r} has {size(space)} architectures: too many to index")
+    return np.cumprod(np.append(1, choice_counts(space)[:0:-1]))[::-1].astype(np.int32)
+
+
+def one_hot(space: Space, arch: Architecture) -> Architecture:
+    """Relaxes an architecture: every choice becomes a corner of its simplex, f32[..., K].
+
+    `K` is the largest number of choices in the leaf.
+    """
+    hot = lambda c, x: jax.nn.one_hot(x, int(c.max()), dtype=jnp.float32)
+    return jax.tree.map(hot, space.num_choices, arch)
+
+
+def argmax(space: Space, relaxed: Architecture) -> Architecture:
+    """The architecture at the largest entry of every simplex: the inverse of `one_hot`."""
+
+    def pick(c: np.ndarray, x: jax.Array) -> jax.Array:
+        allowed = np.arange(int(c.max())) < c[..., None]
+        return jnp.argmax(jnp.where(allowed, x, -jnp.inf), -1).astype(jnp.int32)
+
+    return jax.tree.map(pick, space.num_choices, relaxed)
+
+
+def _places(space: Space) -> list[tuple[str, np.ndarray, Any]]:
+    """(path, counts, labels or None) of every leaf."""
+    paths = jax.tree_util.tree_leaves_with_path(space.num_choices)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    labels = [None] * len(paths)
+    if space.labels is not None:
+        labels = jax.tree.structure(space.num_choices).flatten_up_to(space.labels)
+    return [(n, c, label) for n, (_, c), label in zip(names, paths, labels, strict=True)]
+
+
+def _describe(space: Space, arch: Architecture) -> str:
+    parts = []
+    for (name, counts, labels), x in zip(_places(space), jax.tree.leaves(arch), strict=True):
+        words = [str(labels[i] if labels else i) for i in np.ravel(np.asarray(x)).tolist()]
+        text = words[0]
+        if counts.ndim:
+            text = "[" + ("" if labels is None and counts.max() <= 10 else ",").join(words) + "]"
+        parts.append(f"{name}={text}" if name else text)
+    return " ".join(parts)
+
+
+def _parse(space: Space, text: str) -> Architecture:
+    places, words = _places(space), text.split()
+    allowed = " ".join(f"{n}=..." if n else "[...]" for n, _, _ in places)
+    if len(words) != len(places):
+        raise InputError(f"architecture {text!r}: expected {allowed}")
+    leaves = []
+    for (name, counts, labels), word in zip(places, words, strict=True):
+        head, _, body = word.rpartition("=")
+        body = body[1:-1] if counts.ndim and body[:1] + body[-1:] == "[]" else body
+        bare = labels is None and counts.max() <= 10 and "," not in body
+        items = [body] if not counts.ndim else list(body) if bare else body.split(",")
+        names = [str(v) for v in (labels or range(int(counts.max())))]
+        if head != name or len(items) != counts.size:
+            raise InputError(f"architecture {text!r}: {word!r} is not of the form {allowed}")
+        for item, count in zip(items, np.ravel(counts), strict=True):
+            if item not in names[:count]:
+                raise InputError(
+                    f"architecture {text!r}: unknown choice {item!r}; allowed: "
+                    + ", ".join(names[:count])
+                )
+        leaves.append(np.asarray([names.index(v) for v in items], np.int32).reshape(counts.shape))
+    return jax.tree.structure(space.num_choices).unflatten(leaves)
+
+
+# ------------------------------------------------------------------------------------ trials
+
+
+def propose(arch: Architecture) -> Trials:
+    """Unevaluated trials of weight 1 for architectures with leaves `[n, ...]`."""
+    return Trials(arch, weight=jnp.ones(jax.tree.leaves(arch)[0].shape[0]))
+
+
+def settle(trials: Trials, who: str) -> Trials:
+    """Feedback with failures made harmless: a score that is not finite gets weight 0, score 0.
+
+    Args:
+      trials: evaluated trials.
+      who: the link that asks; it is named in the error.
+
+    Returns:
+      The trials with finite scores.
+
+    Raises:
+      ValueError: the trials have no scores.
+    """
+    if trials.score is None:
+        raise ValueError(
+            f"{who} learns from evaluated trials but was told unevaluated proposals: "
+            "put an evaluator between ask and tell."
+        )
+    score = jnp.asarray(trials.score, jnp.float32)
+    fine = jnp.isfinite(score)
+    weight = jnp.ones_like(score) if trials.weight is None else trials.weight
+    return trials._replace(
+        score=jnp.where(fine, score, 0.0), weight=jnp.where(fine, weight, 0.0).astype(jnp.float32)
+    )
+
+
+def rows(mask: jax.Array, yes: Any, no: Any) -> Any:
+    """Picks whole rows from one of two pytrees with leaves `[n, ...]` by a mask bool[n]."""
+    pick = lambda a, b: jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - mask.ndim)), a, b)
+    return jax.tree.map(pick, yes, no)
+
+
+# ------------------------------------------------------------------------------- combinators
+
+
+def no_init(key: jax.Array, arch: Architecture) -> tuple[()]:
+    """The state of a link that has none."""
+    del key, arch
+    return ()
+
+
+def on_ask(f: Callable[[jax.Array, Trials | None, int], Trials]) -> Strategy:
+    """A stateless link on the way of proposals: `f(key, trials, n) -> trials`."""
+
+    def ask(key: jax.Array, state: Any, n: int, trials: Trials | None = None) -> Trials:
+        del state
+        return f(key, trials, n)._replace(trace=())
+
+    return Strategy(no_init, ask, lambda key, trials, state: (settle(trials, "a link"), state))
+
+
+def on_tell(f: Callable[[Trials], Trials]) -> Strategy:
+    """A stateless link on the way of feedback: `f(trials) -> trials`."""
+
+    def tell(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
+        del key
+        return settle(f(settle(trials, "a feedback link")), "a feedback link"), state
+
+    return Strategy(no_init, pass_on, tell)
+
+
+def pass_on(key: jax.Array, state: Any, n: int, trials: Trials | None = None) -> Trials:
+    """The `ask` of a link that works on feedback only."""
+    del key, state, n
+    if trials is None:
+        raise ValueError(
+            "a feedback link has nothing to pass on: put a link that proposes to its left."
+        )
+    return trials._replace(trace=())
+
+
+def chain(*links: Strategy) -> Strategy:
+    """Joins links: `ask` folds from left to right, `tell` from right to left.
+
+    Each link gets its own `trace` back with the rows that it helped to propose.
+
+    Args:
+      *links: at least one link; the first proposes from nothing.
+
+    Returns:
+      The strategy, which is a link again.
+    """
+    if not links:
+        raise ValueError("chain() needs at least one link.")
+
+    def init(key: jax.Array, arch: Architecture) -> tuple[Any, ...]:
+        keys = jax.random.split(key, len(links))
+        return tuple(link.init(k, arch) for link, k in zip(links, keys, strict=True))
+
+    def ask(key: jax.Array, state: Any, n: int, trials: Trials | None = None) -> Trials:
+        traces = []
+        for link, k, s in zip(links, jax.random.split(key, len(links)), state, strict=True):
+            trials = link.ask(k, s, n, trials)
+            traces.append(trials.trace)
+        assert trials is not None
+        return trials._replace(trace=tuple(traces))
+
+    def tell(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
+        keys, traces, new = jax.random.split(key, len(links)), trials.trace, list(state)
+        trials = settle(trials, "chain")
+        for i in reversed(range(len(links))):
+            trials, new[i] = links[i].tell(keys[i], trials._replace(trace=traces[i]), state[i])
+        return trials, tuple(new)
+
+    return Strategy(init, ask, tell)
+
+
+def first(n: int) -> Callable[[jax.Array], jax.Array]:
+    """The schedule that is 1 for the first `n` trials and 0 afterwards."""
+    return lambda count: (count < n).astype(jnp.float32)
+
+
+class MixtureState(NamedTuple):
+    a: Any
+    b: Any
+    count: jax.Array  # int32[], rows of weight > 0 told so far
+
+
+def mixture(
+    a: Strategy,
+    b: Strategy,
+    prob: float | Callable[[jax.Array], jax.Array],
+    learn_from_all: bool = True,
+) -> Strategy:
+    """Each proposal comes from `a` with probability `prob`, else from `b`.
+
+    Warm-up (`first(n)`), epsilon-greedy and mixtures of strategies are this one combinator.
+
+    Args:
+      a: a strategy.
+      b: a strategy.
+      prob: a probability, or a schedule `count -> probability` of the number of trials told
+        before the proposal (rows of one batch count on from there).
+      learn_from_all: both learn from every row; else each from its own rows only.
+
+    Returns:
+      The strategy.
+    """
+
+    def init(key: jax.Array, arch: Architecture) -> MixtureState:
+        ka, kb = jax.random.split(key)
+        return MixtureState(a.init(ka, arch), b.init(kb, arch), jnp.int32(0))
+
+    def ask(key: jax.Array, state: MixtureState, n: int, trials: Trials | None = None) -> Trials:
+        ka, kb, kc = jax.random.split(key, 3)
+        of_a, of_b = a.ask(ka, state.a, n, trials), b.ask(kb, state.b, n, trials)
+        p = prob(state.count + jnp.arange(n)) if callable(prob) else prob
+        from_a = jax.random.uniform(kc, (n,)) < p
+        mixed = propose(rows(from_a, of_a.arch, of_b.arch))
+        return mixed._replace(trace=(from_a, of_a.trace, of_b.trace))
+
+    def tell(key: jax.Array, trials: Trials, state: MixtureState) -> tuple[Trials, MixtureState]:
+        ka, kb = jax.random.split(key)
+        from_a, trace_a, trace_b = trials.trace
+        trials = settle(trials, "mixture")
+        for_a = for_b = trials.weight
+        if not learn_from_all:
+            for_a, for_b = for_a * from_a, for_b * ~from_a
+        _, of_a = a.tell(ka, trials._replace(trace=trace_a, weight=for_a), state.a)
+        _, of_b = b.tell(kb, trials._replace(trace=trace_b, weight=for_b), state.b)
+        told = jnp.sum(trials.weight > 0, dtype=jnp.int32)
+        return trials, MixtureState(of_a, of_b, state.count + told)
+
+    return Strategy(init, ask, tell)
+
+
+def replay(memory: Strategy, n: int) -> Strategy:
+    """Experience replay: stores the rows that arrive and passes on `n` rows of the memory.
+
+    Args:
+      memory: a chain that proposes evaluated trials, such as
+        `chain(keep_youngest(2000), select_uniform())`.
+      n: how many rows the links to the left learn from at each tell.
+
+    Returns:
+      A link for the feedback path.
+    """
+
+    def tell(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
+        k_trace, k_tell, k_ask = jax.random.split(key, 3)
+        trials = settle(trials, "replay")
+        trace = memory.ask(k_trace, state, trials.score.shape[0]).trace
+        _, state = memory.tell(k_tell, trials._replace(trace=trace), state)
+        past = settle(memory.ask(k_ask, state, n), "replay, from its memory,")
+        return past._replace(weight=past.weight * jnp.any(trials.weight > 0)), state
+
+    return Strategy(memory.init, pass_on, tell)

@@ -1,0 +1,32 @@
+"""Metrics of a classifier, from its confusion matrix."""
+
+import jax
+import jax.numpy as jnp
+
+
+def confusion(labels: jax.Array, predicted: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
+    """Counts `[true class, predicted class]`: int labels `[B]`, weights f32[B] to f32[K, K]."""
+    cells = jax.nn.one_hot(labels, classes) * weight[:, None]
+    return cells.T @ jax.nn.one_hot(predicted, classes)
+
+
+def classification(matrix: jax.Array) -> dict[str, jax.Array]:
+    """Accuracy, and recall and F1 averaged over classes (macro).
+
+    Classes that occur neither as label nor as prediction do not enter the averages, and a class
+    without labels has recall 0, as in scikit-learn.
+
+    Args:
+      matrix: the confusion matrix, `[true class, predicted class]`.
+
+    Returns:
+      `accuracy`, `recall` and `f1`.
+    """
+    right, true, guessed = jnp.diag(matrix), jnp.sum(matrix, 1), jnp.sum(matrix, 0)
+    occurs = (true + guessed) > 0
+    mean = lambda x: jnp.sum(jnp.where(occurs, x, 0.0)) / jnp.maximum(jnp.sum(occurs), 1)
+    return {
+        "accuracy": jnp.sum(right) / jnp.maximum(jnp.sum(matrix), 1),
+        "recall": mean(right / jnp.maximum(true, 1)),
+        "f1": mean(2 * right / jnp.maximum(true + guessed, 1)),
+    }

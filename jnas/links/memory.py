@@ -1,0 +1,100 @@
+"""Memories: links that keep evaluated trials and propose them again, scores and all."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jnas.base import Architecture, Strategy, Trials, settle
+
+
+class Memory(NamedTuple):
+    arch: Architecture  # leaves [size, ...]
+    score: jax.Array  # f32[size]
+    weight: jax.Array  # f32[size], 0 where empty
+    metrics: dict[str, jax.Array]  # f32[size] each
+    count: jax.Array  # int32[], rows ever kept
+
+
+def keep_youngest(size: int, metrics: Sequence[str] = ()) -> Strategy:
+    """Keeps the last `size` trials told and forgets the oldest: survival by age.
+
+    The population of regularized evolution (Real et al. 2019, arXiv 1802.01548, Algorithm 1).
+
+    Args:
+      size: how many trials are kept.
+      metrics: the names of the metrics that are kept with each row.
+
+    Returns:
+      A link that proposes all its rows as evaluated trials, `[size]`; empty ones have weight 0.
+    """
+
+    def put(state: Memory, new: Memory) -> Memory:
+        live = new.weight > 0
+        rank = jnp.cumsum(live) - 1  # among the rows that count
+        told = jnp.sum(live)
+        kept = live & (rank >= told - size)  # a batch may be larger than the memory
+        slot = jnp.where(kept, (state.count + rank) % size, size)  # size: dropped
+        scatter = lambda old, x: old.at[slot].set(x, mode="drop")
+        return jax.tree.map(scatter, state, new)._replace(count=state.count + told)
+
+    return _memory("keep_youngest", size, metrics, put)
+
+
+def keep_best(size: int, metrics: Sequence[str] = ()) -> Strategy:
+    """Keeps the `size` best trials ever told: elitist survival, (mu + lambda).
+
+    Among equal scores the older trial stays.
+
+    Args:
+      size: how many trials are kept.
+      metrics: the names of the metrics that are kept with each row.
+
+    Returns:
+      A link that proposes all its rows as evaluated trials, `[size]`, best first.
+    """
+
+    def put(state: Memory, new: Memory) -> Memory:
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), _rows(state), _rows(new))
+        best = jnp.argsort(-jnp.where(both.weight > 0, both.score, -jnp.inf), stable=True)[:size]
+        kept = jax.tree.map(lambda x: x[best], both)
+        return kept._replace(count=state.count + jnp.sum(new.weight > 0))
+
+    return _memory("keep_best", size, metrics, put)
+
+
+def _rows(memory: Memory) -> Memory:
+    return memory._replace(count=())  # type: ignore[arg-type]
+
+
+def _memory(name: str, size: int, metrics: Sequence[str], put: Any) -> Strategy:
+    if size < 1:
+        raise ValueError(f"{name}({size}): a memory keeps at least one trial.")
+
+    def init(key: jax.Array, arch: Architecture) -> Memory:
+        del key
+        empty = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), arch)
+        zeros = jnp.zeros(size)
+        return Memory(empty, zeros, zeros, {m: zeros for m in metrics}, jnp.int32(0))
+
+    def ask(key: jax.Array, state: Memory, n: int, trials: Trials | None = None) -> Trials:
+        del key, n
+        if trials is not None:
+            raise ValueError(f"{name} proposes from its own rows: put it first in the chain.")
+        return Trials(state.arch, state.score, weight=state.weight, metrics=state.metrics)
+
+    def tell(key: jax.Array, trials: Trials, state: Memory) -> tuple[Trials, Memory]:
+        del key
+        trials = settle(trials, name)
+        missing = [m for m in metrics if m not in trials.metrics]
+        if missing:
+            raise ValueError(
+                f"{name} was asked to keep the metrics {missing}, but the evaluator gives "
+                f"{sorted(trials.metrics)}: name one of those."
+            )
+        keep = {m: jnp.asarray(trials.metrics[m], jnp.float32) for m in metrics}
+        new = Memory(trials.arch, trials.score, trials.weight, keep, ())  # type: ignore[arg-type]
+        return trials, put(state, new)
+
+    return Strategy(init, ask, tell)

@@ -1,0 +1,22 @@
+"""Searchable networks: the pieces, the blocks and the ready networks of the spaces."""
+
+from collections.abc import Callable
+
+from jnas.nets.cells import nas_bench_201
+from jnas.nets.choices import OneOf, Repeat, Slim
+from jnas.nets.counting import count_flops, count_params
+from jnas.nets.functional import Net, functional
+
+NETS: dict[str, Callable[..., Net]] = {"nas_bench_201": nas_bench_201}
+
+__all__ = [
+    "NETS",
+    "Net",
+    "OneOf",
+    "Repeat",
+    "Slim",
+    "count_flops",
+    "count_params",
+    "functional",
+    "nas_bench_201",
+]

@@ -1,0 +1,217 @@
+"""OneOf, Repeat and Slim: the three pieces that a searchable network is made of.
+
+Each holds a `Choice`. Given an int it runs that choice, given a simplex the weighted sum of all.
+An architecture reaches a network by setting the values of its choices (`jnas.nets.functional`),
+so a network is written as any other NNX module, and its search space is read off it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+
+class Choice(nnx.Variable):
+    """What an architecture decides at one place: an int32, or a simplex f32[K]."""
+
+
+class Searchable(nnx.Module):
+    """A module with a choice.
+
+    Attributes:
+      choice: the place in the architecture; `[n]` leading axes inside a `Repeat` of n blocks.
+      labels: a word for each of its K values.
+      name: the name in the architecture; searchables of one name share their choice. By default
+        the path of the module.
+    """
+
+    def __init__(self, labels: Sequence[str], name: str):
+        self.choice = Choice(jnp.int32(0))
+        self.labels = tuple(str(label) for label in labels)
+        self.name = name
+
+    def chosen(self) -> int | jax.Array:
+        """The choice as a Python int where it is known at trace time, else as an array."""
+        value = self.choice[...]
+        fixed = not isinstance(value, jax.core.Tracer) and value.ndim == 0
+        return int(value) if fixed else value
+
+
+class Function(nnx.Module):
+    """A plain function among modules."""
+
+    def __init__(self, f: Callable):
+        self.f = f
+
+    def __call__(self, *args: Any) -> Any:
+        return self.f(*args)
+
+
+def relaxed(choice: Any) -> bool:
+    """Whether a choice is a simplex rather than an int."""
+    return not isinstance(choice, int) and jnp.issubdtype(choice.dtype, jnp.floating)
+
+
+def _buffers(module: nnx.Module) -> nnx.State:
+    """What a call may change: batch statistics, random counters."""
+    return nnx.state(module, nnx.Not(nnx.Any(nnx.Param, Choice)))
+
+
+class OneOf(Searchable):
+    """Runs one of several modules, all with the same input and output shapes.
+
+    Args:
+      options: modules or functions; a mapping gives them labels.
+      name: the name of the choice; equal names share it.
+    """
+
+    def __init__(self, options: Sequence[Any] | Mapping[str, Any], name: str = ""):
+        if not isinstance(options, Mapping):
+            words = [getattr(o, "__name__", type(o).__name__) for o in options]
+            many = {w for w in words if words.count(w) > 1}
+            keys = [f"{w}_{i}" if w in many else w for i, w in enumerate(words)]
+            options = dict(zip(keys, options, strict=True))
+        if not options:
+            raise ValueError("OneOf needs at least one option.")
+        super().__init__(list(options), name)
+        wrap = lambda o: o if isinstance(o, nnx.Module) else Function(o)
+        self.options = nnx.List([wrap(o) for o in options.values()])
+
+    def __call__(self, *args: Any) -> Any:
+        choice = self.chosen()
+        if isinstance(choice, int):
+            return self.options[choice](*args)
+        if relaxed(choice):
+            parts = [option(*args) for option in self.options]
+            mix = lambda *leaves: sum(p * leaf for p, leaf in zip(choice, leaves, strict=True))
+            return jax.tree.map(mix, *parts)
+        graphs, states = zip(*(nnx.split(option) for option in self.options), strict=True)
+        buffers = tuple(_buffers(option) for option in self.options)
+
+        def branch(k: int) -> Callable:
+            def run(states: Any, buffers: Any, args: Any) -> tuple:
+                module = nnx.merge(graphs[k], states[k])
+                y = module(*args)
+                return y, (*buffers[:k], _buffers(module), *buffers[k + 1 :])
+
+            return run
+
+        branches = [branch(k) for k in range(len(graphs))]
+
+        @jax.checkpoint  # else every branch's residuals are written out, run or not
+        def switch(choice: jax.Array, *operands: Any) -> tuple:
+            return jax.lax.switch(choice, branches, *operands)
+
+        y, buffers = switch(choice, states, buffers, args)
+        for option, buffer in zip(self.options, buffers, strict=True):
+            nnx.update(option, buffer)
+        return y
+
+
+class Repeat(Searchable):
+    """Runs a block between `least` and `most` times, each time with parameters of its own.
+
+    The blocks are stacked and scanned, so compile time does not grow with `most`. Blocks keep the
+    shape of their input. With `least == most` there is nothing to choose.
+
+    Args:
+      block: `rngs -> module`.
+      most: the blocks that are made.
+      least: the fewest that run; by default 1.
+      shared: choices inside the block are the same in all repeats; else each has its own.
+      rngs: the source of the parameters.
+      name: the name of the choice of depth; equal names share it.
+    """
+
+    def __init__(
+        self,
+        block: Callable[[nnx.Rngs], nnx.Module],
+        most: int,
+        least: int = 1,
+        *,
+        shared: bool = False,
+        rngs: nnx.Rngs,
+        name: str = "",
+    ):
+        if not 0 <= least <= most or most < 1:
+            raise ValueError(f"Repeat from {least} to {most} times: need 0 <= least <= most >= 1.")
+        super().__init__([str(d) for d in range(least, most + 1)], name)
+        make = lambda key: nnx.split(block(nnx.Rngs(key)), Choice, ...)
+        graph, choices, _ = nnx.eval_shape(lambda: make(jax.random.key(0)))
+        keys = jax.random.split(rngs.params(), most)
+        stacked = jax.vmap(lambda key: make(key)[2])(keys)
+        lead = lambda c: jnp.zeros(c.shape if shared else (most, *c.shape), jnp.int32)
+        self.block = nnx.merge(graph, jax.tree.map(lead, choices), stacked)
+        self.least, self.most, self.shared = least, most, shared
+
+    def __call__(self, x: Any) -> Any:
+        graph, choices, params, buffers = nnx.split(self.block, Choice, nnx.Param, ...)
+        depth = self.chosen() if self.least < self.most else 0
+
+        def run(x: Any, choices: Any, params: Any, buffers: Any) -> tuple:
+            module = nnx.merge(graph, choices, params, buffers)
+            y = module(x)
+            return y, _buffers(module)
+
+        def step(carry: tuple, layer: tuple) -> tuple:
+            x, total = carry
+            i, each, params, buffers = layer
+            args = (x, choices if self.shared else each, params, buffers)
+            if relaxed(depth):
+                p = jnp.where(i < self.least - 1, 0.0, depth[jnp.maximum(i - self.least + 1, 0)])
+                x, buffers = run(*args)
+                total = jax.tree.map(lambda t, leaf: t + p * leaf, total, x)
+            elif isinstance(depth, int):
+                x, buffers = run(*args)
+            else:
+                runs = i < depth + self.least
+                x, buffers = jax.lax.cond(runs, run, lambda x, c, p, b: (x, b), *args)
+            return (x, total), buffers
+
+        layers = (jnp.arange(self.most), () if self.shared else choices, params, buffers)
+        total = None
+        if relaxed(depth):
+            first = depth[0] if self.least == 0 else 0.0
+            total = jax.tree.map(lambda leaf: first * leaf, x)
+        if isinstance(depth, int):
+            n = self.least + depth
+            fixed = jax.tree.map(lambda leaf: leaf[:n], layers)
+            (x, _), ran = jax.lax.scan(step, (x, None), fixed)
+            join = lambda new, old: jnp.concatenate([new, old[n:]])
+            buffers = jax.tree.map(join, ran, buffers)
+        else:
+            (x, total), buffers = jax.lax.scan(step, (x, total), layers)
+        nnx.update(self.block, buffers)
+        return total if relaxed(depth) else x
+
+
+class Slim(Searchable):
+    """Keeps the first channels of a layer's output and sets the rest to zero.
+
+    Slimmable networks (Yu et al. 2019, arXiv 1812.08928) for an int, the masks of FBNetV2 (Wan et
+    al. 2020, arXiv 2004.05565) for a simplex. Put normalisation inside the layer.
+
+    Args:
+      layer: a module or function whose last output axis is the channels, the largest of `widths`.
+      widths: the widths to choose from.
+      name: the name of the choice; equal names share it.
+    """
+
+    def __init__(self, layer: Any, widths: Sequence[int], name: str = ""):
+        super().__init__([str(w) for w in widths], name)
+        self.layer = layer if isinstance(layer, nnx.Module) else Function(layer)
+        self.widths = tuple(widths)
+
+    def __call__(self, *args: Any) -> jax.Array:
+        y, choice = self.layer(*args), self.chosen()
+        if y.shape[-1] != max(self.widths):
+            raise ValueError(
+                f"Slim chooses widths up to {max(self.widths)} of a layer that has "
+                f"{y.shape[-1]} channels: the largest width is the layer's own."
+            )
+        masks = np.arange(y.shape[-1]) < np.asarray(self.widths)[:, None]
+        masks = jnp.asarray(masks, y.dtype)
+        return y * (choice @ masks if relaxed(choice) else masks[choice])

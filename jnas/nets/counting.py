@@ -1,0 +1,123 @@
+"""Parameters and multiply-adds, counted on the network itself."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jnas.base import Architecture
+from jnas.nets.choices import OneOf, Repeat, Searchable, Slim, relaxed
+from jnas.nets.functional import Net
+
+
+class _Above(NamedTuple):
+    """What encloses a module: the stack of repeats, and the width that a `Slim` chose."""
+
+    path: tuple = ()
+    stack: tuple[tuple[int, bool], ...] = ()  # (blocks, choices shared) of every Repeat
+    width: Any = None  # [*stack]
+    widest: int = 0
+
+
+def count_params(net: Net, arch: Architecture) -> jax.Array:
+    """The parameters that an architecture uses, jittable; the expected number for a relaxed one.
+
+    A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
+    runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
+    follows count in full.
+
+    Args:
+      net: the network.
+      arch: one architecture.
+
+    Returns:
+      A number, float32 where the architecture is relaxed.
+    """
+    values = net.bind(arch)
+
+    def share(part: Searchable, above: _Above) -> jax.Array:
+        """How much of each choice is taken: `[*stack, K]`, with 1 for axes that share."""
+        value = jnp.asarray(values[part.name or ".".join(map(str, above.path))])
+        many = len(part.labels)
+        hot = value if relaxed(value) else jax.nn.one_hot(value, many, dtype=jnp.int32)
+        return hot.reshape(*(1 if shared else n for n, shared in above.stack), many)
+
+    def visit(module: nnx.Module, above: _Above) -> jax.Array:
+        """Parameters in each copy of a module: `[*stack]` or what broadcasts to it."""
+        total: Any = jnp.zeros((1,) * len(above.stack), jnp.int32)
+        parts = list(nnx.iter_children(module))
+        for shape in (p.shape[len(above.stack) :] for _, p in parts if isinstance(p, nnx.Param)):
+            slim = above.widest and shape and shape[-1] == above.widest
+            total = total + math.prod(shape[:-1]) * (above.width if slim else math.prod(shape[-1:]))
+        choosing = isinstance(module, Searchable) and len(module.labels) > 1
+        if isinstance(module, OneOf):
+            options = [
+                visit(o, above._replace(path=(*above.path, "options", i)))
+                for i, o in enumerate(module.options)
+            ]
+            taken = share(module, above) if choosing else jnp.ones(1, jnp.int32)
+            return total + sum(taken[..., i] * o for i, o in enumerate(options))
+        if isinstance(module, Repeat):
+            stack = (*above.stack, (module.most, module.shared))
+            width = None if above.width is None else above.width[..., None]
+            inside = above._replace(path=(*above.path, "block"), stack=stack, width=width)
+            depths = np.arange(module.least, module.most + 1)
+            runs = np.arange(module.most) < depths[:, None]  # [K, most]
+            used = share(module, above) @ runs.astype(np.int32) if choosing else runs[0]
+            each = jnp.broadcast_to(visit(module.block, inside), (*used.shape[:-1], module.most))
+            return total + jnp.sum(each * used, -1)
+        if isinstance(module, Slim):
+            above = above._replace(
+                width=share(module, above) @ jnp.asarray(module.widths)
+                if choosing
+                else jnp.asarray(module.widths[0]),
+                widest=max(module.widths),
+            )
+        for key, child in parts:
+            if isinstance(child, nnx.Variable):
+                continue
+            total = total + visit(child, above._replace(path=(*above.path, key)))
+        return total
+
+    return jnp.sum(visit(net.module(), _Above()))
+
+
+def count_flops(net: Net, arch: Architecture, shape: tuple[int, ...]) -> int:
+    """The multiply-adds of one forward pass, read off the traced program.
+
+    Products and convolutions count; additions, normalisation and pooling do not.
+
+    Args:
+      net: the network.
+      arch: one architecture of concrete ints.
+      shape: of one input, without the batch.
+
+    Returns:
+      An exact number.
+    """
+    fixed = jax.tree.map(np.asarray, arch)
+    params, state = jax.eval_shape(net.init, jax.random.key(0))
+    run = lambda p, s, x: net.apply(p, s, fixed, x)[0]
+    traced = jax.make_jaxpr(run)(params, state, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    return _multiply_adds(traced.jaxpr)
+
+
+def _multiply_adds(jaxpr: Any) -> int:
+    total = 0
+    for eqn in jaxpr.eqns:
+        out = math.prod(eqn.outvars[0].aval.shape) if eqn.outvars else 0
+        if eqn.primitive.name == "dot_general":
+            (contract, _), _ = eqn.params["dimension_numbers"]
+            total += out * math.prod(eqn.invars[0].aval.shape[i] for i in contract)
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel, numbers = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
+            total += out * math.prod(kernel) // kernel[numbers[0]]
+        inner = [_multiply_adds(j) for j in jax.core.jaxprs_in_params(eqn.params)]
+        if eqn.primitive.name == "scan":
+            total += eqn.params["length"] * sum(inner)
+        else:  # of the branches of a cond, the dearest
+            total += max(inner, default=0) if "branches" in eqn.params else sum(inner)
+    return total

@@ -1,0 +1,68 @@
+"""Flax NNX layers on the operations of `jnas.nets.ops`, and the blocks of cell networks."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jnas.nets import ops
+
+
+class Conv(nnx.Module):
+    """A square convolution without bias; He-normal weights `[kernel, kernel, C, D]`."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs):
+        shape = (kernel, kernel, inputs, outputs)
+        scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015, arXiv 1502.01852
+        self.kernel = nnx.Param(scale * jax.random.normal(rngs.params(), shape))
+        self.stride = stride
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return ops.conv(x, self.kernel[...], self.stride)
+
+
+class BatchNorm(nnx.Module):
+    """Batch normalisation with running statistics, used where `use_running_average` is set."""
+
+    def __init__(self, channels: int, momentum: float = 0.9, eps: float = 1e-5):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.variance = nnx.BatchStat(jnp.ones(channels))
+        self.momentum, self.eps = momentum, eps
+        self.use_running_average = False
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.use_running_average:
+            slope = jax.lax.rsqrt(self.variance[...] + self.eps) * self.scale[...]
+            return (x - self.mean[...]) * slope + self.bias[...]
+        y, mean, variance = ops.batch_norm(x, self.scale[...], self.bias[...], self.eps)
+        keep, n = self.momentum, x.size // x.shape[-1]
+        unbiased = variance * (n / max(n - 1, 1))
+        self.mean[...] = keep * self.mean[...] + (1 - keep) * jax.lax.stop_gradient(mean)
+        self.variance[...] = keep * self.variance[...] + (1 - keep) * jax.lax.stop_gradient(unbiased)
+        return y
+
+
+class ReLUConvBN(nnx.Module):
+    """ReLU, convolution, batch normalisation: the order of the cell spaces."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs):
+        self.conv = Conv(inputs, outputs, kernel, stride, rngs=rngs)
+        self.norm = BatchNorm(outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(jax.nn.relu(x)))
+
+
+class ResidualReduction(nnx.Module):
+    """Halves height and width: two 3x3 convolutions beside a pooled 1x1 shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.first = ReLUConvBN(inputs, outputs, 3, stride=2, rngs=rngs)
+        self.second = ReLUConvBN(outputs, outputs, 3, rngs=rngs)
+        self.shortcut = Conv(inputs, outputs, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.shortcut(ops.avg_pool_2x2(x)) + self.second(self.first(x))

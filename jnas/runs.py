@@ -1,0 +1,189 @@
+"""A run's folder: history, checkpoints and results that survive `kill -9` at any moment."""
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from jnas.base import InputError
+
+TEXT = ("architecture",)
+WHOLE = ("seed", "evaluation")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with open(part, "w") as f:
+        f.write(json.dumps(value, indent=2) + "\n")
+        f.flush()
+        os.fsync(f.fileno())
+    os.replace(part, path)
+
+
+class RunFolder:
+    """The state of a resumable loop on disk, or nowhere where `path` is None.
+
+    Rows are appended to `history.csv` before the checkpoint that counts them, so what stands
+    behind the last checkpoint's mark is cut off on the way back.
+
+    Args:
+      path: the folder; made where missing.
+      setting: what has to be equal for a run to go on.
+    """
+
+    def __init__(self, path: str | Path | None, setting: dict[str, Any]):
+        self.path = None if path is None else Path(path).resolve()
+        self.setting = setting
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "RunFolder":
+        if self.path is not None:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = self._stack.enter_context(open(self.path / ".lock", "w"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"workdir {self.path}: another run is using it") from None
+            except OSError as e:
+                raise InputError(f"workdir {self.path}: {e.strerror}") from None
+            self._check_setting()
+            logging.set_verbosity(logging.ERROR)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2, create=True, enable_async_checkpointing=False
+            )
+            self._manager = ocp.CheckpointManager(self.path / "checkpoints", options=options)
+            self._stack.callback(self._manager.close)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def _check_setting(self) -> None:
+        assert self.path is not None
+        path = self.path / "run.json"
+        if not path.exists():
+            write_json(path, self.setting)
+            return
+        found = json.loads(path.read_text())
+        for key in sorted({*found, *self.setting}):
+            old, new = found.get(key), json.loads(json.dumps(self.setting.get(key)))
+            if old != new:
+                raise InputError(
+                    f"workdir {self.path} holds a run with {key}={old!r}, this one has "
+                    f"{key}={new!r}: choose another workdir or the same value"
+                )
+
+    def restore(self, state: Any) -> tuple[Any, int, float]:
+        """(state, rounds done, seconds spent) of the last checkpoint, or `state`, 0 and 0."""
+        if self.path is None:
+            return state, 0, 0.0
+        step = self._manager.latest_step()
+        history = self.path / "history.csv"
+        if step is None:
+            history.write_bytes(b"")
+            return state, 0, 0.0
+        leaves = jax.tree.leaves(state)
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(shapes), marks=ocp.args.JsonRestore()
+        )
+        saved = self._manager.restore(step, args=args)
+        marks = saved["marks"]
+        with open(history, "r+b") as f:
+            f.truncate(marks["bytes"])
+            text = f.read().decode()
+        self._bytes = marks["bytes"]
+        self._rows = [_typed(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        return jax.tree.structure(state).unflatten(saved["state"]), step, marks["seconds"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the history as it stood at the checkpoint that was restored."""
+        return self._rows
+
+    def save(self, state: Any, done: int, seconds: float, rows: list[dict[str, Any]]) -> None:
+        """Appends rows, then saves the state as checkpoint number `done`."""
+        if self.path is None:
+            return
+        text = io.StringIO(newline="")
+        if rows:
+            writer = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
+            if not self._bytes:
+                writer.writeheader()
+            writer.writerows(_short(row) for row in rows)
+        data = text.getvalue().encode()
+        with open(self.path / "history.csv", "ab") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        self._bytes += len(data)
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.tree.leaves(state)),
+            marks=ocp.args.JsonSave({"bytes": self._bytes, "seconds": seconds}),
+        )
+        self._manager.save(done, args=args)
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """The shortest text that reads back as the same float32."""
+    return {k: str(np.float32(v)) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def _typed(row: dict[str, str]) -> dict[str, Any]:
+    def value(name: str, text: str) -> Any:
+        if name in TEXT:
+            return text
+        return int(text) if name in WHOLE else float(np.float32(text))
+
+    return {k: value(k, v) for k, v in row.items()}
+
+
+class Progress:
+    """One line on standard error with the time that is left; rewritten in place on a terminal."""
+
+    def __init__(self, what: str, total: int, done: int, seconds: float, verbose: bool = True):
+        self.what, self.total, self.done, self.verbose = what, total, done, verbose
+        self.spent, self.start, self.first = seconds, time.perf_counter(), done
+        self.terminal, self.last = sys.stderr.isatty(), -1e9
+
+    def show(self, done: int, note: str = "") -> None:
+        """Reports that `done` of the total are done."""
+        now = time.perf_counter()
+        rare = not self.terminal and now - self.last < 2 and done < self.total
+        if not self.verbose or rare:
+            return
+        self.last, passed = now, now - self.start
+        left = passed / max(done - self.first, 1) * (self.total - done)
+        text = (
+            f"{self.what} {done}/{self.total} ({done / self.total:.0%})  {note}  "
+            f"elapsed {clock(self.spent + passed)}  left {clock(left)}"
+        )
+        print(("\r\x1b[K" if self.terminal else "") + text, end="" if self.terminal else "\n",
+              file=sys.stderr, flush=True)  # fmt: skip
+
+    def end(self) -> None:
+        """Ends the line."""
+        if self.verbose and self.terminal and self.last > 0:
+            print(file=sys.stderr)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `12 s`, `3:07` or `2:05:00`."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    minutes = f"{s // 60 % 60:02d}:{s % 60:02d}" if s >= 3600 else f"{s // 60}:{s % 60:02d}"
+    return f"{s // 3600}:{minutes}" if s >= 3600 else minutes

@@ -1,0 +1,250 @@
+"""The loop: `search` as one scan, `run` as a host loop that can be killed and goes on."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.analysis import figures
+from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template, to_vector
+from jnas.runs import Progress, RunFolder
+
+
+def search(
+    key: jax.Array,
+    strategy: Strategy,
+    evaluator: Evaluator,
+    space: Space,
+    *,
+    steps: int,
+    batch: int = 1,
+) -> tuple[tuple[Any, Any], Trials]:
+    """A whole search as one `lax.scan`; jit it, vmap it over keys or hyperparameters.
+
+    Args:
+      key: of the search.
+      strategy: what proposes and learns.
+      evaluator: what scores; it has to be jittable.
+      space: shows the strategy the form of an architecture.
+      steps: rounds of ask, evaluate and tell.
+      batch: proposals in a round.
+
+    Returns:
+      `((strategy state, evaluator state), history)`; the history's leaves are `[steps, batch, ...]`.
+    """
+    start = _init(key, strategy, evaluator, space)
+    return _rounds(key, strategy, evaluator, start, jnp.int32(0), steps, batch)
+
+
+def _init(key: jax.Array, strategy: Strategy, evaluator: Evaluator, space: Space) -> tuple:
+    k_strategy, k_evaluator = jax.random.split(jax.random.fold_in(key, 0))
+    return strategy.init(k_strategy, template(space)), evaluator.init(k_evaluator)
+
+
+def _rounds(
+    key: jax.Array,
+    strategy: Strategy,
+    evaluator: Evaluator,
+    carry: tuple,
+    start: jax.Array,
+    steps: int,
+    batch: int,
+) -> tuple[tuple, Trials]:
+    """Rounds `start` to `start + steps`; the key of a round depends on its number alone."""
+
+    def step(carry: tuple, i: jax.Array) -> tuple[tuple, Trials]:
+        strategic, evaluating = carry
+        k_ask, k_evaluate, k_tell = jax.random.split(jax.random.fold_in(key, i + 1), 3)
+        trials = strategy.ask(k_ask, strategic, batch)
+        trials, evaluating = evaluator.evaluate(k_evaluate, trials, evaluating)
+        trials = settle(trials, "search")
+        _, strategic = strategy.tell(k_tell, trials, strategic)
+        return (strategic, evaluating), trials._replace(trace=(), grad=None)
+
+    return jax.lax.scan(step, carry, start + jnp.arange(steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found.
+
+    Attributes:
+      best_architecture: the text form of the best architecture of all seeds.
+      best: the architecture itself, as NumPy ints.
+      best_score: its score.
+      history: one array for each column, a row for each trial: `seed`, `evaluation` (from 1 within
+        its seed), `architecture`, `score`, `weight` and the metrics.
+      evaluations: the trials of each seed.
+      seconds: spent searching, over all pieces of the run.
+      compile_seconds: spent compiling, apart from `seconds`.
+      seed: the first seed.
+    """
+
+    best_architecture: str
+    best: Any
+    best_score: float
+    history: Mapping[str, np.ndarray]
+    evaluations: int
+    seconds: float
+    compile_seconds: float
+    seed: int
+
+    def best_rows(self) -> np.ndarray:
+        """The row of the best trial of every seed, in the order of the seeds: int[seeds]."""
+        score = np.where(self.history["weight"] > 0, self.history["score"], -np.inf)
+        seeds = self.history["seed"]
+        return np.asarray([np.flatnonzero(seeds == s)[np.argmax(score[seeds == s])]
+                           for s in np.unique(seeds)])  # fmt: skip
+
+    def plot(self, score_name: str = "score", title: str = "") -> Any:
+        """The search as a figure: best so far, and every trial, against evaluations."""
+        return figures.search_curve(self.history, score_name=score_name, title=title)
+
+
+def run(
+    strategy: Strategy,
+    evaluator: Evaluator,
+    space: Space,
+    *,
+    evaluations: int,
+    batch: int = 1,
+    seed: int = 0,
+    seeds: int = 1,
+    chunk: int | None = None,
+    workdir: str | Path | None = None,
+    verbose: bool = True,
+) -> Result:
+    """Searches in chunks of rounds, shows progress, and goes on where it was stopped.
+
+    With a `workdir`, the history and a checkpoint are on disk after every chunk; the same call on
+    the same folder goes on from there, and its history equals, bit for bit, that of a run that
+    was never stopped.
+
+    Args:
+      strategy: what proposes and learns.
+      evaluator: what scores; it has to be jittable.
+      space: the space searched.
+      evaluations: trials for each seed, a multiple of `batch`.
+      batch: proposals in a round.
+      seed: the first seed.
+      seeds: how many searches run side by side in the one program, with seeds `seed`, `seed + 1`...
+      chunk: rounds in a compiled call, a divisor of the number of rounds; by default about a
+        twentieth of them.
+      workdir: the folder of the run.
+      verbose: print progress to standard error.
+
+    Returns:
+      The result.
+
+    Raises:
+      InputError: numbers that do not fit, or a folder that holds another run.
+    """
+    for name, value in (("evaluations", evaluations), ("batch", batch), ("seeds", seeds)):
+        if value < 1:
+            raise InputError(f"{name}={value}: it has to be at least 1")
+    if evaluations % batch:
+        raise InputError(
+            f"evaluations={evaluations} is not a multiple of batch={batch}: use "
+            f"{evaluations // batch * batch or batch} or {(evaluations // batch + 1) * batch}"
+        )
+    rounds = evaluations // batch
+    if chunk is None:
+        chunk = max(c for c in range(1, max(rounds // 20, 1) + 1) if rounds % c == 0)
+    if chunk < 1 or rounds % chunk:
+        raise InputError(f"chunk={chunk} does not divide the {rounds} rounds of the search")
+
+    keys = jnp.stack([jax.random.key(s) for s in range(seed, seed + seeds)])
+    if seeds == 1:  # a plain program: a batched switch would run every branch
+        keys, lift = keys[0], lambda f, axes: f
+    else:
+        lift = lambda f, axes: jax.vmap(f, axes)
+    begin = lift(lambda key: _init(key, strategy, evaluator, space), (0,))
+    rounds_of = lambda key, carry, i: _rounds(key, strategy, evaluator, carry, i, chunk, batch)
+    advance = jax.jit(lift(rounds_of, (0, 0, None)))
+
+    carry = jax.jit(begin)(keys)
+    table = _Table(space, seed, seeds, batch)
+    setting = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
+    with RunFolder(workdir, setting) as folder:
+        carry, done, seconds = folder.restore(carry)
+        table.extend(folder.rows())
+        started = time.perf_counter()
+        compiled = None
+        if done < rounds:
+            compiled = advance.lower(keys, carry, jnp.int32(0)).compile()
+        compile_seconds = time.perf_counter() - started
+        meter = Progress("search", rounds * batch * seeds, done * batch * seeds, seconds, verbose)
+        while done < rounds:
+            assert compiled is not None
+            started = time.perf_counter()
+            carry, trials = compiled(keys, carry, jnp.int32(done))
+            new = table.add(jax.device_get(trials), done * batch)
+            done += chunk
+            seconds += time.perf_counter() - started
+            folder.save(carry, done, seconds, new)
+            meter.show(done * batch * seeds, f"best {table.best_score:.4f}")
+        meter.end()
+        history = table.columns()
+    if not np.any(history["weight"] > 0):
+        raise InputError("every trial of the search failed: its scores were not finite numbers")
+    best = int(np.argmax(np.where(history["weight"] > 0, history["score"], -np.inf)))
+    text = str(history["architecture"][best])
+    return Result(
+        best_architecture=text,
+        best=space.parse(text),
+        best_score=float(history["score"][best]),
+        history=history,
+        evaluations=evaluations,
+        seconds=seconds,
+        compile_seconds=compile_seconds,
+        seed=seed,
+    )
+
+
+class _Table:
+    """The history as rows of plain values, seed by seed within a chunk."""
+
+    def __init__(self, space: Space, seed: int, seeds: int, batch: int):
+        self.space, self.seed, self.seeds, self.batch = space, seed, seeds, batch
+        self.rows: list[dict[str, Any]] = []
+        self.words: dict[bytes, str] = {}
+        self.best_score = -np.inf
+
+    def extend(self, rows: list[dict[str, Any]]) -> None:
+        self.rows += rows
+        scores = [r["score"] for r in rows if r["weight"] > 0]
+        self.best_score = max([self.best_score, *scores])
+
+    def add(self, trials: Trials, before: int) -> list[dict[str, Any]]:
+        """Rows for trials with leaves `[seeds, steps, batch, ...]`, or without the first axis."""
+        many = self.seeds > 1
+        flat = lambda x: np.asarray(x).reshape(self.seeds, -1, *np.shape(x)[3 if many else 2 :])
+        arch = jax.tree.map(flat, trials.arch)
+        codes = np.asarray(to_vector(self.space, arch), np.int32)
+        columns = {"score": trials.score, "weight": trials.weight, **(trials.metrics or {})}
+        values = {k: flat(v).astype(np.float32) for k, v in columns.items()}
+        new = []
+        for s in range(self.seeds):
+            for i in range(codes.shape[1]):
+                code = codes[s, i].tobytes()
+                if code not in self.words:
+                    one = jax.tree.map(lambda x, s=s, i=i: x[s, i], arch)
+                    self.words[code] = self.space.describe(one)
+                row = {"seed": self.seed + s, "evaluation": before + i + 1}
+                row["architecture"] = self.words[code]
+                new.append(row | {k: float(v[s, i]) for k, v in values.items()})
+        self.extend(new)
+        return new
+
+    def columns(self) -> dict[str, np.ndarray]:
+        order = sorted(range(len(self.rows)),
+                       key=lambda i: (self.rows[i]["seed"], self.rows[i]["evaluation"]))  # fmt: skip
+        rows = [self.rows[i] for i in order]
+        kind = {"seed": np.int64, "evaluation": np.int64, "architecture": np.str_}
+        return {k: np.asarray([r[k] for r in rows], kind.get(k, np.float32)) for k in rows[0]}

@@ -1,0 +1,10 @@
+"""Search spaces: which architectures there are, how they are written, numbered and compared."""
+
+from collections.abc import Callable
+
+from jnas.base import Space
+from jnas.spaces.nas_bench_201 import nas_bench_201
+
+SPACES: dict[str, Callable[..., Space]] = {"nas_bench_201": nas_bench_201}
+
+__all__ = ["SPACES", "nas_bench_201"]
