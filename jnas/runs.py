@@ -19,7 +19,7 @@ from absl import logging
 from jnas.base import InputError
 
 TEXT = ("architecture",)
-WHOLE = ("seed", "evaluation")
+WHOLE = ("seed", "evaluation", "step")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -30,6 +30,37 @@ def write_json(path: Path, value: Any) -> None:
         f.flush()
         os.fsync(f.fileno())
     os.replace(part, path)
+
+
+def claim(path: Path, setting: dict[str, Any]) -> None:
+    """Marks a folder as that of one run, in its `config.json`.
+
+    Raises:
+      InputError: the folder cannot be made, or belongs to a run with another setting.
+    """
+    file = path / "config.json"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_json(file, setting)
+            return
+        found = _flat(json.loads(file.read_text()))
+    except (OSError, ValueError) as e:
+        raise InputError(f"workdir {path}: {e}") from None
+    mine = _flat(json.loads(json.dumps(setting)))
+    for key in sorted({*found, *mine}):
+        if found.get(key) != mine.get(key):
+            raise InputError(
+                f"workdir {path} holds a run with {key}={found.get(key)!r}, this one has "
+                f"{key}={mine.get(key)!r}: choose another workdir or the same value"
+            )
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    inner = [_flat(v, f"{name}.{k}" if name else k) for k, v in value.items()]
+    return {k: v for part in inner for k, v in part.items()}
 
 
 class RunFolder:
@@ -60,7 +91,7 @@ class RunFolder:
                 raise InputError(f"workdir {self.path}: another run is using it") from None
             except OSError as e:
                 raise InputError(f"workdir {self.path}: {e.strerror}") from None
-            self._check_setting()
+            claim(self.path, self.setting)
             logging.set_verbosity(logging.ERROR)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, create=True, enable_async_checkpointing=False
@@ -71,21 +102,6 @@ class RunFolder:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
-
-    def _check_setting(self) -> None:
-        assert self.path is not None
-        path = self.path / "run.json"
-        if not path.exists():
-            write_json(path, self.setting)
-            return
-        found = json.loads(path.read_text())
-        for key in sorted({*found, *self.setting}):
-            old, new = found.get(key), json.loads(json.dumps(self.setting.get(key)))
-            if old != new:
-                raise InputError(
-                    f"workdir {self.path} holds a run with {key}={old!r}, this one has "
-                    f"{key}={new!r}: choose another workdir or the same value"
-                )
 
     def restore(self, state: Any) -> tuple[Any, int, float]:
         """(state, rounds done, seconds spent) of the last checkpoint, or `state`, 0 and 0."""

@@ -1,7 +1,6 @@
 """The loop: `search` as one scan, `run` as a host loop that can be killed and goes on."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +117,7 @@ def run(
     seeds: int = 1,
     chunk: int | None = None,
     workdir: str | Path | None = None,
+    setting: dict[str, Any] | None = None,
     verbose: bool = True,
 ) -> Result:
     """Searches in chunks of rounds, shows progress, and goes on where it was stopped.
@@ -137,6 +137,8 @@ def run(
       chunk: rounds in a compiled call, a divisor of the number of rounds; by default about a
         twentieth of them.
       workdir: the folder of the run.
+      setting: what has to be equal for the run in `workdir` to go on, such as a config; by
+        default the numbers above.
       verbose: print progress to standard error.
 
     Returns:
@@ -170,8 +172,8 @@ def run(
 
     carry = jax.jit(begin)(keys)
     table = _Table(space, seed, seeds, batch)
-    setting = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
-    with RunFolder(workdir, setting) as folder:
+    numbers = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
+    with RunFolder(workdir, numbers if setting is None else setting) as folder:
         carry, done, seconds = folder.restore(carry)
         table.extend(folder.rows())
         started = time.perf_counter()

@@ -34,8 +34,7 @@ def lay_out(edges: Sequence[tuple[str, str]]) -> Layout:
     nodes = _topological(edges)
     place = {node: k for k, node in enumerate(nodes)}
     spans = [(place[a], place[b]) for a, b in edges]
-    straight = {span: k for k, span in enumerate(spans) if span[1] - span[0] == 1}
-    bent = [k for k, span in enumerate(spans) if straight.get(span) != k]
+    bent = [k for k, (a, b) in enumerate(spans) if b - a > 1 or (a, b) in spans[:k]]
     sides = _sides([spans[k] for k in bent])
 
     level, ports = [0] * len(spans), [(0, 0)] * len(spans)

@@ -1,7 +1,7 @@
 """Figures of a search, drawn from its history: the search curve, a cell, the chosen values.
 
-Every function returns a `matplotlib.figure.Figure` and leaves no global state behind; `save` writes
-it. The same data gives the same bytes.
+Every function returns a new `Figure` and touches no global state. `save` writes it, and the same
+data gives the same bytes.
 """
 
 import os
@@ -131,8 +131,6 @@ def search_curve(
     axes.grid(color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["bottom", "left"]].set_color(_GREY)
-    axes.tick_params(color=_GREY)
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

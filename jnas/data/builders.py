@@ -60,7 +60,7 @@ def open_builder(name: str, data_dir: str | os.PathLike[str] | None, download: b
     root = Path(data_dir).expanduser() if data_dir else default_data_dir()
     match = _NAME.fullmatch(name)
     if match is None:
-        raise _unknown(name, [])
+        raise _unknown(name)
     if root.exists() and not root.is_dir():
         raise InputError(f"data_dir {str(root)!r} is a file: a folder is needed")
     if match["base"] in BUILDERS:
@@ -107,13 +107,16 @@ def _one_line(e: Exception) -> str:
     return text if len(text) <= 200 else text[:200] + "..."
 
 
-def _unknown(name: str, known: list[str]) -> InputError:
+def _unknown(name: str) -> InputError:
+    import tensorflow_datasets as tfds
+
+    known = [*names(), *tfds.list_builders(with_community_datasets=False)]
     message = (
         f"unknown data set {name!r}: allowed are {', '.join(names())}, a TFDS name such as cifar10 "
         "or mnist:3.0.1, or the path of a prepared TFDS folder"
     )
     base = re.split("[/:]", name)[0].lower()
-    close = difflib.get_close_matches(base, [*names(), *known], n=1)
+    close = difflib.get_close_matches(base, known, n=1)
     return InputError(f"{message}; did you mean {close[0]!r}?" if close else message)
 
 
@@ -174,7 +177,7 @@ def _open_tfds(match: re.Match[str], root: Path, download: bool) -> Any:
             folders = (root / base).glob("*")
             here = sorted(p.name for p in folders if p.is_dir() and "incomplete" not in p.name)
     if base not in known and not here:
-        raise _unknown(name, known)
+        raise _unknown(name)
     if not download or base not in known:
         message = f"data set {name!r} is not prepared in {str(root)!r}"
         if here:

@@ -1,7 +1,7 @@
 """Memories: links that keep evaluated trials and propose them again, scores and all."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,7 @@ from jnas.base import Architecture, Strategy, Trials, settle
 
 
 class Memory(NamedTuple):
-    arch: Architecture  # leaves [size, ...]
-    score: jax.Array  # f32[size]
-    weight: jax.Array  # f32[size], 0 where empty
-    metrics: dict[str, jax.Array]  # f32[size] each
+    rows: Trials  # evaluated, leaves [size, ...]; weight 0 where empty
     count: jax.Array  # int32[], rows ever kept
 
 
@@ -30,14 +27,13 @@ def keep_youngest(size: int, metrics: Sequence[str] = ()) -> Strategy:
       A link that proposes all its rows as evaluated trials, `[size]`; empty ones have weight 0.
     """
 
-    def put(state: Memory, new: Memory) -> Memory:
+    def put(state: Memory, new: Trials) -> Trials:
         live = new.weight > 0
         rank = jnp.cumsum(live) - 1  # among the rows that count
-        told = jnp.sum(live)
-        kept = live & (rank >= told - size)  # a batch may be larger than the memory
+        kept = live & (rank >= jnp.sum(live) - size)  # a batch may be larger than the memory
         slot = jnp.where(kept, (state.count + rank) % size, size)  # size: dropped
         scatter = lambda old, x: old.at[slot].set(x, mode="drop")
-        return jax.tree.map(scatter, state, new)._replace(count=state.count + told)
+        return jax.tree.map(scatter, state.rows, new)
 
     return _memory("keep_youngest", size, metrics, put)
 
@@ -55,20 +51,17 @@ def keep_best(size: int, metrics: Sequence[str] = ()) -> Strategy:
       A link that proposes all its rows as evaluated trials, `[size]`, best first.
     """
 
-    def put(state: Memory, new: Memory) -> Memory:
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), _rows(state), _rows(new))
-        best = jnp.argsort(-jnp.where(both.weight > 0, both.score, -jnp.inf), stable=True)[:size]
-        kept = jax.tree.map(lambda x: x[best], both)
-        return kept._replace(count=state.count + jnp.sum(new.weight > 0))
+    def put(state: Memory, new: Trials) -> Trials:
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), state.rows, new)
+        rank = jnp.argsort(-jnp.where(both.weight > 0, both.score, -jnp.inf), stable=True)
+        return jax.tree.map(lambda x: x[rank[:size]], both)
 
     return _memory("keep_best", size, metrics, put)
 
 
-def _rows(memory: Memory) -> Memory:
-    return memory._replace(count=())  # type: ignore[arg-type]
-
-
-def _memory(name: str, size: int, metrics: Sequence[str], put: Any) -> Strategy:
+def _memory(
+    name: str, size: int, metrics: Sequence[str], put: Callable[[Memory, Trials], Trials]
+) -> Strategy:
     if size < 1:
         raise ValueError(f"{name}({size}): a memory keeps at least one trial.")
 
@@ -76,13 +69,14 @@ def _memory(name: str, size: int, metrics: Sequence[str], put: Any) -> Strategy:
         del key
         empty = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), arch)
         zeros = jnp.zeros(size)
-        return Memory(empty, zeros, zeros, {m: zeros for m in metrics}, jnp.int32(0))
+        kept = Trials(empty, zeros, weight=zeros, metrics={m: zeros for m in metrics})
+        return Memory(kept, jnp.int32(0))
 
     def ask(key: jax.Array, state: Memory, n: int, trials: Trials | None = None) -> Trials:
         del key, n
         if trials is not None:
             raise ValueError(f"{name} proposes from its own rows: put it first in the chain.")
-        return Trials(state.arch, state.score, weight=state.weight, metrics=state.metrics)
+        return state.rows
 
     def tell(key: jax.Array, trials: Trials, state: Memory) -> tuple[Trials, Memory]:
         del key
@@ -94,7 +88,8 @@ def _memory(name: str, size: int, metrics: Sequence[str], put: Any) -> Strategy:
                 f"{sorted(trials.metrics)}: name one of those."
             )
         keep = {m: jnp.asarray(trials.metrics[m], jnp.float32) for m in metrics}
-        new = Memory(trials.arch, trials.score, trials.weight, keep, ())  # type: ignore[arg-type]
-        return trials, put(state, new)
+        new = Trials(trials.arch, trials.score, weight=trials.weight, metrics=keep)
+        count = state.count + jnp.sum(trials.weight > 0, dtype=jnp.int32)
+        return trials, Memory(put(state, new), count)
 
     return Strategy(init, ask, tell)

@@ -1,0 +1,253 @@
+"""The `jnas` command: search, train, list."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+USAGE = """usage: jnas COMMAND ...
+
+  jnas search --config=FILE --workdir=DIR [--config.key=value ...]
+      search, train the best architecture, write DIR/result.json and figures;
+      the same command goes on where it was stopped
+  jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
+      train one architecture and measure it on the test split
+  jnas list {spaces,strategies,datasets,tables}
+  jnas version"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code, 2 for a user's mistake."""
+    from jnas.base import InputError
+
+    args = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "search": _search,
+        "train": _train,
+        "list": _list,
+        "version": _version,
+    }
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if args else 2
+    try:
+        if args[0] not in commands:
+            raise InputError(f"unknown command {args[0]!r}; allowed: {', '.join(commands)}")
+        if any(a in ("-h", "--help", "-help") for a in args[1:]):
+            print(USAGE)
+            return 0
+        commands[args[0]](args[1:])
+    except InputError as e:
+        print("jnas: " + " ".join(str(e).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\njnas: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()) -> Any:
+    """Parses `--config=FILE --config.key=value` and string flags."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from jnas.base import InputError
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    for name in (*needed, *optional):
+        flags.DEFINE_string(name, None, "", flag_values=values)
+    file = next((a.split("=", 1)[1] for a in args if a.startswith("--config=")), None)
+    if file is None:
+        raise InputError("--config=FILE is missing")
+    if not Path(file.split(":")[0]).is_file():
+        raise InputError(f"config {file!r}: no such file")
+    try:
+        rest = values(["jnas", *args])[1:]
+    except Exception as e:  # the config is the user's code: whatever it raises is theirs
+        known = isinstance(e, flags.Error | AttributeError | KeyError | TypeError | ValueError)
+        what = str(e) if known else f"{type(e).__name__}: {e}"
+        raise InputError(f"config {file!r}: {what}") from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
+    for name in needed:
+        if values[name].value is None:
+            raise InputError(f"--{name}=... is missing")
+    return values
+
+
+def _search(args: list[str]) -> None:
+    flags = _config(args, ["workdir"])
+    _quiet()
+    from jnas.analysis import figures
+    from jnas.base import InputError
+    from jnas.configs import job_of, strategy_of
+    from jnas.runs import claim, write_json
+    from jnas.search import run
+
+    config, workdir = flags["config"].value, Path(flags["workdir"].value)
+    setting = json.loads(json.dumps(config.to_dict()))
+    claim(workdir, setting)
+    done = workdir / "result.json"
+    if done.exists():
+        _print(json.loads(done.read_text()), done, "the search is complete already")
+        return
+    write_json(workdir / "versions.json", _versions())
+    job = job_of(config)
+    result = run(
+        strategy_of(config, job.space),
+        job.evaluator,
+        job.space,
+        evaluations=config.get("evaluations", 100),
+        batch=config.get("batch", 1),
+        seed=config.get("seed", 0),
+        seeds=config.get("seeds", 1),
+        chunk=config.get("chunk", 0) or None,
+        workdir=workdir,
+        setting=setting,
+    )
+    summary: dict[str, Any] = {
+        "best_architecture": result.best_architecture,
+        "best_score": result.best_score,
+        "evaluations": result.evaluations,
+        "distinct_architectures": len(set(result.history["architecture"].tolist())),
+        "seconds": round(result.seconds, 3),
+        "compile_seconds": round(result.compile_seconds, 3),
+        "seed": result.seed,
+        "seeds": config.get("seeds", 1),
+    }
+    if job.net is not None:
+        summary |= _final(config, job.net, job.dataset, result.best, workdir / "final")
+        name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
+    else:
+        name = config.get("score", "val_acc_200")
+        test = config.get("test", "test_acc_200")
+        best = result.best_rows()
+        summary |= {"mean_best": float(result.history["score"][best].mean()),
+                    "std_best": float(result.history["score"][best].std())}  # fmt: skip
+        if test in result.history:
+            found = result.history[test][best].astype(float)
+            summary |= {"mean_test": float(found.mean()), "std_test": float(found.std())}
+        elif "test" in config:
+            allowed = ", ".join(k for k in result.history if "test" in k) or "none"
+            if config.test:
+                raise InputError(f"test {test!r}: the table has no such column; allowed: {allowed}")
+    figures.save(result.plot(name), workdir / "search.png")
+    if job.space.edges is not None:
+        drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")
+    else:
+        words = [w.partition("=") for w in result.best_architecture.split()]
+        drawing = figures.draw_choices([(a, c) for a, _, c in words], title="best architecture")
+    figures.save(drawing, workdir / "best.png")
+    write_json(done, summary)
+    _print(summary, done)
+
+
+def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) -> dict[str, Any]:
+    """The final training, and its part of the result."""
+    from jnas.configs import final_examples, section, training_of
+    from jnas.final import train_final
+
+    settings = {**section(config, "train"), **section(config, "final")}
+    for name in ("plan", "score"):
+        settings.pop(name, None)
+    both, test = final_examples(config, dataset)
+    found = train_final(
+        net,
+        arch,
+        training_of(settings, "final"),
+        both,
+        test,
+        classes=dataset.num_classes,
+        seed=config.get("seed", 0),
+        workdir=folder,
+        setting=json.loads(json.dumps(config.to_dict())),
+    )
+    found["final_seconds"] = round(found.pop("seconds"), 3)
+    return found
+
+
+def _train(args: list[str]) -> None:
+    flags = _config(args, ["arch"], ["workdir"])
+    _quiet()
+    from jnas.configs import network_of
+    from jnas.runs import claim, write_json
+
+    config, folder = flags["config"].value, flags["workdir"].value
+    net, dataset = network_of(config)
+    arch = net.space.parse(flags["arch"].value)
+    text = net.space.describe(arch)
+    setting = {"config": json.loads(json.dumps(config.to_dict())), "architecture": text}
+    path = None if folder is None else Path(folder)
+    if path is not None:
+        claim(path, setting)
+        done = path / "result.json"
+        if done.exists():
+            _print(json.loads(done.read_text()), done, "the training is complete already")
+            return
+        write_json(path / "versions.json", _versions())
+    found = _final(config, net, dataset, arch, None if path is None else path / "final")
+    summary = {"architecture": text, "seed": config.get("seed", 0), **found}
+    if path is not None:
+        write_json(path / "result.json", summary)
+    _print(summary, None if path is None else path / "result.json")
+
+
+def _list(args: list[str]) -> None:
+    _quiet()
+    from jnas import data, recipes, spaces, tables
+    from jnas.base import InputError
+
+    kinds: dict[str, Callable[[], dict[str, Any]]] = {
+        "spaces": lambda: dict(spaces.SPACES),
+        "strategies": lambda: dict(recipes.STRATEGIES),
+        "datasets": lambda: {n: None for n in data.names()},
+        "tables": lambda: dict(tables.TABLES),
+    }
+    if len(args) != 1 or args[0] not in kinds:
+        raise InputError(f"jnas list {' '.join(args)}: allowed: {', '.join(kinds)}")
+    for name, made in sorted(kinds[args[0]]().items()):
+        about = (made.__doc__ or "").strip().split("\n")[0] if made else ""
+        print(f"{name:24s}{about}".rstrip())
+    if args[0] == "datasets":
+        print("or any prepared TFDS name, such as cifar10, or the path of a prepared TFDS folder")
+
+
+def _version(args: list[str]) -> None:
+    from jnas._version import __version__
+
+    del args
+    print(__version__)
+
+
+def _versions() -> dict[str, str]:
+    """What a run depends on beside its config."""
+    import platform
+    from importlib.metadata import version
+
+    import jax
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    from jnas._version import __version__
+
+    device = jax.devices()[0]
+    return {"jnas": __version__, "python": platform.python_version()} | {
+        n: version(n) for n in names
+    } | {"device": f"{len(jax.devices())} x {device.device_kind}"}  # fmt: skip
+
+
+def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
+    for key, value in summary.items():
+        print(f"{key:24s}{value:.4f}" if isinstance(value, float) else f"{key:24s}{value}")
+    if path is not None:
+        print(f"{'result':24s}{path}" + (f"  ({note})" if note else ""))
+
+
+def _quiet() -> None:
+    """Keeps the libraries' own log lines off the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
