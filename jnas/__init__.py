@@ -1,6 +1,6 @@
 """jnas: neural architecture search in JAX, whole populations in one compiled program."""
 
-from jnas import evaluators, links, nets, recipes, spaces
+from jnas import data, evaluators, links, nets, recipes, spaces, tables
 from jnas._version import __version__
 from jnas.base import (
     Evaluator,
@@ -24,6 +24,7 @@ __all__ = [
     "Trials",
     "__version__",
     "chain",
+    "data",
     "evaluators",
     "first",
     "links",
@@ -34,4 +35,5 @@ __all__ = [
     "run",
     "search",
     "spaces",
+    "tables",
 ]

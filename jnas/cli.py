@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,25 +52,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()) -> Any:
     """Parses `--config=FILE --config.key=value` and string flags."""
     from absl import flags
-    from ml_collections import config_flags
+    from ml_collections import ConfigDict, config_flags
 
     from jnas.base import InputError
 
+    given = [a for a in args if a.startswith("--config=")]
+    if not given:
+        raise InputError("--config=FILE is missing")
+    file = given[-1].partition("=")[2]
+    config = _load_config(file)
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"config {file!r}: get_config() has to return an ml_collections ConfigDict")
+    _known_keys(config, args)
+    argv = ["jnas", *(a for a in args if a not in given)]
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     for name in (*needed, *optional):
         flags.DEFINE_string(name, None, "", flag_values=values)
-    file = next((a.split("=", 1)[1] for a in args if a.startswith("--config=")), None)
-    if file is None:
-        raise InputError("--config=FILE is missing")
-    if not Path(file.split(":")[0]).is_file():
-        raise InputError(f"config {file!r}: no such file")
     try:
-        rest = values(["jnas", *args])[1:]
-    except Exception as e:  # the config is the user's code: whatever it raises is theirs
-        known = isinstance(e, flags.Error | AttributeError | KeyError | TypeError | ValueError)
-        what = str(e) if known else f"{type(e).__name__}: {e}"
-        raise InputError(f"config {file!r}: {what}") from None
+        rest = values(argv)[1:]
+    except (flags.Error, TypeError, ValueError) as e:
+        raise InputError(str(e)) from None
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
     for name in needed:
@@ -78,23 +81,59 @@ def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()
     return values
 
 
+def _load_config(file: str) -> Any:
+    """Runs `get_config()` of a file."""
+    from jnas.base import InputError
+
+    if not Path(file).is_file():
+        raise InputError(f"config {file!r}: no such file")
+    try:
+        return runpy.run_path(file)["get_config"]()
+    except InputError:
+        raise
+    except Exception as e:  # the config is the user's code: whatever it raises is theirs
+        missing = isinstance(e, KeyError) and e.args == ("get_config",)
+        what = "it has no function get_config()" if missing else f"{type(e).__name__}: {e}"
+        raise InputError(f"config {file!r}: {what}") from None
+
+
+def _known_keys(config: Any, args: list[str]) -> None:
+    """Raises `InputError` for an override of a key that the config does not have."""
+    from ml_collections import ConfigDict
+
+    from jnas.base import InputError
+
+    for arg in args:
+        if not arg.startswith("--config."):
+            continue
+        here, path = config, arg.partition("=")[0].removeprefix("--config.").split(".")
+        for i, key in enumerate(path):
+            if not isinstance(here, ConfigDict) or key not in here:
+                inside = f"{'.'.join(path[:i])}." if i else ""
+                keys = [inside + k for k in here] if isinstance(here, ConfigDict) else []
+                raise InputError(
+                    f"config key {'.'.join(path)!r} does not exist; "
+                    f"allowed: {', '.join(sorted(keys)) or 'nothing below ' + inside[:-1]}"
+                )
+            here = here[key]
+
+
 def _search(args: list[str]) -> None:
     flags = _config(args, ["workdir"])
     _quiet()
     from jnas.analysis import figures
     from jnas.base import InputError
     from jnas.configs import job_of, strategy_of
-    from jnas.runs import claim, write_json
+    from jnas.runs import check, write_json
     from jnas.search import run
 
     config, workdir = flags["config"].value, Path(flags["workdir"].value)
     setting = json.loads(json.dumps(config.to_dict()))
-    claim(workdir, setting)
+    check(workdir, setting)
     done = workdir / "result.json"
     if done.exists():
         _print(json.loads(done.read_text()), done, "the search is complete already")
         return
-    write_json(workdir / "versions.json", _versions())
     job = job_of(config)
     result = run(
         strategy_of(config, job.space),
@@ -173,7 +212,7 @@ def _train(args: list[str]) -> None:
     flags = _config(args, ["arch"], ["workdir"])
     _quiet()
     from jnas.configs import network_of
-    from jnas.runs import claim, write_json
+    from jnas.runs import check, write_json
 
     config, folder = flags["config"].value, flags["workdir"].value
     net, dataset = network_of(config)
@@ -182,15 +221,15 @@ def _train(args: list[str]) -> None:
     setting = {"config": json.loads(json.dumps(config.to_dict())), "architecture": text}
     path = None if folder is None else Path(folder)
     if path is not None:
-        claim(path, setting)
+        check(path, setting)
         done = path / "result.json"
         if done.exists():
             _print(json.loads(done.read_text()), done, "the training is complete already")
             return
-        write_json(path / "versions.json", _versions())
     found = _final(config, net, dataset, arch, None if path is None else path / "final")
     summary = {"architecture": text, "seed": config.get("seed", 0), **found}
     if path is not None:
+        write_json(path / "config.json", setting)
         write_json(path / "result.json", summary)
     _print(summary, None if path is None else path / "result.json")
 
@@ -220,22 +259,6 @@ def _version(args: list[str]) -> None:
 
     del args
     print(__version__)
-
-
-def _versions() -> dict[str, str]:
-    """What a run depends on beside its config."""
-    import platform
-    from importlib.metadata import version
-
-    import jax
-
-    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    from jnas._version import __version__
-
-    device = jax.devices()[0]
-    return {"jnas": __version__, "python": platform.python_version()} | {
-        n: version(n) for n in names
-    } | {"device": f"{len(jax.devices())} x {device.device_kind}"}  # fmt: skip
 
 
 def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:

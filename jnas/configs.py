@@ -114,7 +114,6 @@ def job_of(config: ConfigDict) -> Job:
         space = resolve("space", name, SPACES)()
         load = resolve("table", name, tables.TABLES)
         columns = load(config.table, config.get("dataset", "cifar10"))
-        columns = {k: v for k, v in columns.items() if np.ndim(v) == 1}
         return Job(space, tabular(space, columns, config.get("score", "val_acc_200")))
     net, dataset = network_of(config)
     settings = section(config, "train")

@@ -6,8 +6,10 @@ import fcntl
 import io
 import json
 import os
+import platform
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from jnas._version import __version__
 from jnas.base import InputError
 
 TEXT = ("architecture",)
@@ -32,18 +35,16 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(part, path)
 
 
-def claim(path: Path, setting: dict[str, Any]) -> None:
-    """Marks a folder as that of one run, in its `config.json`.
+def check(path: Path, setting: dict[str, Any]) -> bool:
+    """Whether a folder holds a run, by its `config.json`.
 
     Raises:
-      InputError: the folder cannot be made, or belongs to a run with another setting.
+      InputError: it holds a run with another setting, or cannot be read.
     """
     file = path / "config.json"
     try:
-        path.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            write_json(file, setting)
-            return
+            return False
         found = _flat(json.loads(file.read_text()))
     except (OSError, ValueError) as e:
         raise InputError(f"workdir {path}: {e}") from None
@@ -54,6 +55,15 @@ def claim(path: Path, setting: dict[str, Any]) -> None:
                 f"workdir {path} holds a run with {key}={found.get(key)!r}, this one has "
                 f"{key}={mine.get(key)!r}: choose another workdir or the same value"
             )
+    return True
+
+
+def versions() -> dict[str, str]:
+    """What a run depends on beside its config."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    found = {name: metadata.version(name) for name in names}
+    kind = f"{len(jax.devices())} x {jax.devices()[0].device_kind}"
+    return {"jnas": __version__, "python": platform.python_version(), **found, "device": kind}
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -83,22 +93,30 @@ class RunFolder:
 
     def __enter__(self) -> "RunFolder":
         if self.path is not None:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                lock = self._stack.enter_context(open(self.path / ".lock", "w"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(f"workdir {self.path}: another run is using it") from None
-            except OSError as e:
-                raise InputError(f"workdir {self.path}: {e.strerror}") from None
-            claim(self.path, self.setting)
-            logging.set_verbosity(logging.ERROR)
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=2, create=True, enable_async_checkpointing=False
-            )
-            self._manager = ocp.CheckpointManager(self.path / "checkpoints", options=options)
-            self._stack.callback(self._manager.close)
+            with contextlib.ExitStack() as stack:
+                self._open(self.path, stack)
+                self._stack = stack.pop_all()
         return self
+
+    def _open(self, path: Path, stack: contextlib.ExitStack) -> None:
+        check(path, self.setting)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(path / ".lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"workdir {path}: another run is using it") from None
+        except OSError as e:
+            raise InputError(f"workdir {path}: {e.strerror}") from None
+        if not check(path, self.setting):  # again, now that the folder is ours
+            write_json(path / "versions.json", versions())
+            write_json(path / "config.json", self.setting)
+        logging.set_verbosity(logging.ERROR)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
+        stack.callback(self._manager.close)
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
@@ -112,8 +130,7 @@ class RunFolder:
         if step is None:
             history.write_bytes(b"")
             return state, 0, 0.0
-        leaves = jax.tree.leaves(state)
-        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
+        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in _plain(state, step)]
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(shapes), marks=ocp.args.JsonRestore()
         )
@@ -124,7 +141,7 @@ class RunFolder:
             text = f.read().decode()
         self._bytes = marks["bytes"]
         self._rows = [_typed(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
-        return jax.tree.structure(state).unflatten(saved["state"]), step, marks["seconds"]
+        return _like(state, saved["state"]), step, marks["seconds"]
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the history as it stood at the checkpoint that was restored."""
@@ -147,10 +164,27 @@ class RunFolder:
             os.fsync(f.fileno())
         self._bytes += len(data)
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(jax.tree.leaves(state)),
+            state=ocp.args.StandardSave(_plain(state, done)),
             marks=ocp.args.JsonSave({"bytes": self._bytes, "seconds": seconds}),
         )
         self._manager.save(done, args=args)
+
+
+def _is_key(x: Any) -> bool:
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _plain(state: Any, done: int) -> list[Any]:
+    """The leaves as plain arrays, random keys as their data; never an empty list."""
+    leaves = jax.tree.leaves(state)
+    return [np.int64(done), *(jax.random.key_data(x) if _is_key(x) else x for x in leaves)]
+
+
+def _like(state: Any, plain: list[Any]) -> Any:
+    """The inverse of `_plain`, given a state of the same form."""
+    leaves, tree = jax.tree.flatten(state)
+    wrap = lambda x, v: jax.random.wrap_key_data(v) if _is_key(x) else v
+    return tree.unflatten([wrap(x, v) for x, v in zip(leaves, plain[1:], strict=True)])
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -158,18 +158,26 @@ def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray) -> None:
     """The trials of one seed, `[n]`; NaN for a failed one."""
     n = len(score)
     evaluation = np.arange(1, n + 1)
-    _frame(axes, n, np.nanmin(score), np.nanmax(score))
+    high, usual = np.nanmax(score), np.nanpercentile(score, 10)
+    low = max(np.nanmin(score), usual - 2 * (high - usual))  # a few hopeless trials hide the rest
+    _frame(axes, n, low, high)
     dots: dict[str, Any] = {"color": _SKY, "markersize": 4, "markeredgewidth": 0}
     axes.plot(evaluation, score, "o", label="trial", **dots)
     axes.step(evaluation, best, where="post", color=_BLUE, linewidth=1.6, label="best so far")
     first = int(np.nanargmax(score))
     axes.plot(first + 1, score[first], "o", color=_RED, markersize=6, label="best")
     _label(axes, first + 1, score[first], n, f"{score[first]:.4g}")
-    failed = evaluation[np.isnan(score)]
-    if len(failed):
-        crosses: dict[str, Any] = {"color": _GREY, "markersize": 4.5, "label": "failed"}
-        bottom = axes.get_xaxis_transform()
-        axes.plot(failed, np.full(len(failed), 0.03), "x", transform=bottom, **crosses)
+    marks = ("x", "failed", evaluation[np.isnan(score)], _GREY), (
+        "v",
+        f"below {low:.3g}",
+        evaluation[score < low],
+        _SKY,
+    )
+    for marker, label, where, colour in marks:
+        if len(where):
+            style: dict[str, Any] = {"color": colour, "markersize": 4.5, "label": label}
+            bottom = axes.get_xaxis_transform()
+            axes.plot(where, np.full(len(where), 0.03), marker, transform=bottom, **style)
 
 
 def _draw_statistics(axes: Axes, best: np.ndarray) -> None:
@@ -191,9 +199,11 @@ def _draw_statistics(axes: Axes, best: np.ndarray) -> None:
     )
     mean_label = f"mean of {seeds} seeds"
     axes.step(evaluation, mean, where="post", color=_BLUE, linewidth=1.8, label=mean_label)
-    high = max(np.nanmax(lines), band[1].max())
+    settled = min(n // 30, len(mean) - 1)  # the first few evaluations may leave the frame
+    later = [*(line[settled:] for line in lines), band[0][settled:], band[1][settled:]]
+    high = np.nanmax(later)
     last = deviation[-1] if deviation[-1] > 1e-9 * abs(mean[-1]) else 0.0  # else it is rounding
-    _frame(axes, n, min(np.nanmin(lines), band[0].min()), high)
+    _frame(axes, n, np.nanmin(later), high)
     _label(axes, n, high, n, f"{mean[-1]:.4g} ± {last:.2g} after {n}")
 
 

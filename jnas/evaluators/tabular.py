@@ -15,7 +15,8 @@ def tabular(space: Space, columns: Mapping[str, np.ndarray], score: str) -> Eval
 
     Args:
       space: the space that numbers the rows of the table.
-      columns: arrays `[size of the space]`, in the order of `index`; kept on the device.
+      columns: arrays `[size of the space]`, in the order of `index`; kept on the device. Columns
+        of more axes, such as one for each run, are left out.
       score: the column to maximise. The others arrive in `metrics` under their own names. A NaN
         marks an architecture that was never evaluated: it fails.
 
@@ -25,6 +26,7 @@ def tabular(space: Space, columns: Mapping[str, np.ndarray], score: str) -> Eval
     Raises:
       InputError: there is no such column, or a column has another length than the space.
     """
+    columns = {k: v for k, v in columns.items() if np.ndim(v) == 1}
     if score not in columns:
         raise InputError(f"score {score!r}: the table has {', '.join(sorted(columns))}")
     for name, column in columns.items():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jnas.base import Architecture, Strategy, Trials, settle
+from jnas.base import Architecture, InputError, Strategy, Trials, settle
 
 
 class Memory(NamedTuple):
@@ -63,7 +63,7 @@ def _memory(
     name: str, size: int, metrics: Sequence[str], put: Callable[[Memory, Trials], Trials]
 ) -> Strategy:
     if size < 1:
-        raise ValueError(f"{name}({size}): a memory keeps at least one trial.")
+        raise InputError(f"{name}({size}): a population has at least 1 trial")
 
     def init(key: jax.Array, arch: Architecture) -> Memory:
         del key

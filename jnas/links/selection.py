@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jnas.base import Strategy, Trials, on_ask, settle
+from jnas.base import InputError, Strategy, Trials, on_ask, settle
 
 
 def select_tournament(size: int) -> Strategy:
@@ -17,7 +17,12 @@ def select_tournament(size: int) -> Strategy:
 
     Returns:
       A link from evaluated trials to `n` of them. Rows of weight 0 never compete.
+
+    Raises:
+      InputError: the size is less than 1.
     """
+    if size < 1:
+        raise InputError(f"tournament size {size}: a sample has at least 1 row")
 
     def pick(key: jax.Array, trials: Trials | None, n: int) -> Trials:
         trials = _evaluated(trials, "select_tournament")

@@ -1,0 +1,625 @@
+"""The laws that every strategy obeys, and the exact semantics of every link."""
+
+import collections
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import jnas
+from jnas.base import (
+    Space,
+    Strategy,
+    Trials,
+    chain,
+    choice_counts,
+    first,
+    index,
+    mixture,
+    neighbours,
+    on_tell,
+    pass_on,
+    replay,
+    sample,
+    settle,
+    template,
+    to_vector,
+)
+from jnas.evaluators import tabular
+from jnas.links import (
+    keep_best,
+    keep_youngest,
+    mutate_one,
+    sample_uniform,
+    select_tournament,
+    select_uniform,
+)
+
+SPACE = Space("mixed", {"ops": np.array([2, 3, 5, 5]), "depth": 4, "widths": np.full((2, 2), 3)})
+N = 6
+
+
+def remember_sum() -> Strategy:
+    """A learner that does nothing but add up what it is told; it records feedback in tests."""
+
+    def tell(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
+        del key
+        trials = settle(trials, "remember_sum")
+        of_arch = jax.tree.map(lambda x: jnp.tensordot(trials.weight, x, 1), trials.arch)
+        new = (jnp.sum(trials.weight), jnp.sum(trials.weight * trials.score), of_arch)
+        return trials, jax.tree.map(jnp.add, state, new)
+
+    def init(key: jax.Array, arch: Any) -> Any:
+        del key
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), arch)
+        return jnp.float32(0), jnp.float32(0), zeros
+
+    return Strategy(init, pass_on, tell)
+
+
+def _warm(links: Strategy) -> Callable[[Space], Strategy]:
+    return lambda space: mixture(sample_uniform(space), chain(links, mutate_one(space)), first(10))
+
+
+STRATEGIES: dict[str, Callable[[Space], Strategy]] = {
+    "sample_uniform": sample_uniform,
+    "keep_youngest": _warm(chain(keep_youngest(8), select_uniform())),
+    "keep_best": _warm(chain(keep_best(4), select_uniform())),
+    "select_tournament": _warm(chain(keep_youngest(8), select_tournament(3))),
+    "select_uniform": _warm(chain(keep_best(6, metrics=["cost"]), select_uniform())),
+    "mutate_one": lambda space: chain(keep_best(2), select_tournament(2), mutate_one(space)),
+    "on_tell": lambda space: chain(
+        sample_uniform(space),
+        remember_sum(),
+        on_tell(lambda t: t._replace(score=t.score - t.metrics["cost"])),
+    ),
+    "mixture": lambda space: mixture(
+        sample_uniform(space),
+        chain(keep_best(4), select_uniform(), mutate_one(space)),
+        0.3,
+        learn_from_all=False,
+    ),
+    "replay": lambda space: chain(
+        sample_uniform(space),
+        remember_sum(),
+        replay(chain(keep_youngest(7), select_uniform()), 5),
+    ),
+    **{f"recipe {name}": make for name, make in jnas.recipes.STRATEGIES.items()},
+}
+BLIND = {"sample_uniform", "on_tell", "replay", "recipe random_search"}  # no better than random
+PASSES_ROWS_ON = set(STRATEGIES) - {"replay"}  # what comes out of tell are the rows that went in
+
+every = pytest.mark.parametrize("name", STRATEGIES)
+
+
+def one_max(arch: Any) -> jax.Array:
+    """The share of places that have their last choice, of `[n]` architectures."""
+    return jnp.mean(to_vector(SPACE, arch) == choice_counts(SPACE) - 1, -1, dtype=jnp.float32)
+
+
+def evaluated(trials: Trials) -> Trials:
+    cost = jnp.sum(to_vector(SPACE, trials.arch), -1).astype(jnp.float32)
+    return trials._replace(score=one_max(trials.arch), metrics={"cost": cost})
+
+
+class Compiled(NamedTuple):
+    """The functions of a strategy, compiled once for all laws."""
+
+    init: Callable  # key -> state
+    ask: Callable  # (key, state) -> trials
+    tell: Callable  # (key, trials, state) -> (trials, state)
+    step: Callable  # (state, number of the round) -> (state, trials)
+    scan: Callable  # (state, numbers) -> (state, history)
+    many: Callable  # scan, vmapped
+
+
+@functools.cache
+def compiled(name: str) -> Compiled:
+    strategy = STRATEGIES[name](SPACE)
+
+    def step(state: Any, number: jax.Array) -> tuple[Any, Trials]:
+        k_ask, k_tell = jax.random.split(jax.random.key(number))
+        trials = evaluated(strategy.ask(k_ask, state, N))
+        _, state = strategy.tell(k_tell, trials, state)
+        return state, trials
+
+    scan = lambda state, numbers: jax.lax.scan(step, state, numbers)
+    return Compiled(
+        lambda key: strategy.init(key, template(SPACE)),
+        jax.jit(lambda key, state: strategy.ask(key, state, N)),
+        jax.jit(strategy.tell),
+        jax.jit(step),
+        jax.jit(scan),
+        jax.jit(jax.vmap(scan)),
+    )
+
+
+@functools.cache
+def searched(name: str) -> tuple[Any, Trials]:
+    """A state after three rounds, and evaluated proposals that it has not been told yet."""
+    run = compiled(name)
+    state = run.init(jax.random.key(1))
+    for i in range(3):
+        state, _ = run.step(state, jnp.int32(100 + i))
+    return state, evaluated(run.ask(jax.random.key(3), state))
+
+
+SEEDS, ROUNDS = 20, 50
+
+
+def rounds_of(seed: int) -> np.ndarray:
+    return np.arange(seed * ROUNDS, (seed + 1) * ROUNDS, dtype=np.int32)
+
+
+@functools.cache
+def searches(name: str) -> tuple[Any, Trials]:
+    """Final states and histories `[SEEDS, ROUNDS, N]` of searches that ran side by side."""
+    run = compiled(name)
+    starts = [run.init(jax.random.key(seed)) for seed in range(SEEDS)]
+    numbers = np.stack([rounds_of(seed) for seed in range(SEEDS)])
+    return jax.device_get(run.many(jax.tree.map(lambda *rows: np.stack(rows), *starts), numbers))
+
+
+def same(a: Any, b: Any) -> None:
+    """Asserts that two pytrees are equal bit for bit."""
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: (jnp.shape(x), jnp.asarray(x).dtype), tree)
+
+
+def taken(trials: Trials, rows: Any) -> Trials:
+    return jax.tree.map(lambda x: x[np.asarray(rows)], trials)
+
+
+# ------------------------------------------------------------------------------------- laws
+
+
+@every
+def test_tell_keeps_structure_shapes_and_dtypes_of_the_state(name: str) -> None:
+    state, trials = searched(name)
+    _, new = compiled(name).tell(jax.random.key(4), trials, state)
+    first_state = compiled(name).init(jax.random.key(0))
+    assert shapes(new) == shapes(state) == shapes(first_state)
+
+
+@every
+def test_the_second_step_compiles_nothing(name: str) -> None:
+    run = compiled(name)
+    state = run.init(jax.random.key(0))
+    for i in range(3):
+        state, _ = run.step(state, jnp.int32(i))
+    assert run.step._cache_size() == 1
+
+
+@every
+def test_a_scan_equals_the_python_loop_bit_for_bit(name: str) -> None:
+    run = compiled(name)
+    state, history = run.init(jax.random.key(0)), []
+    for number in rounds_of(0):
+        state, trials = run.step(state, number)
+        history.append(trials)
+    stacked = jax.tree.map(lambda *rows: np.stack(rows), *history)
+    same(run.scan(run.init(jax.random.key(0)), rounds_of(0)), (state, stacked))
+
+
+@every
+def test_a_vmapped_row_equals_the_single_run(name: str) -> None:
+    run = compiled(name)
+    for seed in (0, 7):
+        row = jax.tree.map(lambda x, seed=seed: x[seed], searches(name))
+        same(row, run.scan(run.init(jax.random.key(seed)), rounds_of(seed)))
+
+
+@every
+def test_rows_of_weight_0_teach_nothing(name: str) -> None:
+    state, trials = searched(name)
+    tell = lambda trials: compiled(name).tell(jax.random.key(7), trials, state)[1]
+    live = np.array([1, 0, 1, 1, 0, 1], np.float32)
+    masked = trials._replace(weight=trials.weight * live)
+    told = tell(masked)
+    other = sample(SPACE, jax.random.key(8), N)
+    garbage = masked._replace(
+        arch=jnas.base.rows(jnp.asarray(live > 0), masked.arch, other),
+        score=jnp.where(live > 0, masked.score, 1e9),
+        metrics={"cost": jnp.where(live > 0, masked.metrics["cost"], -1e9)},
+    )
+    same(tell(garbage), told)
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6)
+    jax.tree.map(close, tell(taken(masked, np.flatnonzero(live))), told)
+
+
+@every
+def test_a_total_weight_of_0_changes_nothing(name: str) -> None:
+    state, trials = searched(name)
+    _, new = compiled(name).tell(
+        jax.random.key(9), trials._replace(weight=jnp.zeros_like(trials.weight)), state
+    )
+    same(new, state)
+
+
+@every
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_becomes_weight_0_and_score_0(name: str, bad: float) -> None:
+    state, trials = searched(name)
+    tell = lambda trials: compiled(name).tell(jax.random.key(10), trials, state)
+    passed, new = tell(trials._replace(score=trials.score.at[2].set(bad)))
+    absent = trials._replace(weight=trials.weight.at[2].set(0.0))
+    same(new, tell(absent)[1])
+    assert np.isfinite(passed.score).all()
+    if name in PASSES_ROWS_ON:
+        assert passed.weight[2] == 0 and (name == "on_tell" or passed.score[2] == 0)
+
+
+@every
+def test_late_split_and_reordered_rows_are_accepted(name: str) -> None:
+    state, old = searched(name)
+    run = compiled(name)
+    new = evaluated(run.ask(jax.random.key(11), state))
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), old, new)
+    now = state
+    for i, rows in enumerate(([11, 6, 9, 7], [2, 10, 8, 5], [4, 0, 3, 1])):
+        _, now = run.tell(jax.random.key(200 + i), taken(both, rows), now)
+    assert shapes(now) == shapes(state)
+    assert shapes(run.ask(jax.random.key(13), now)) == shapes(run.ask(jax.random.key(13), state))
+
+
+@every
+def test_proposals_are_valid_and_every_leaf_leads_with_n(name: str) -> None:
+    state, _ = searched(name)
+    run = compiled(name)
+    for now in (run.init(jax.random.key(0)), state):
+        trials = run.ask(jax.random.key(14), now)
+        assert trials.score is None and trials.grad is None
+        assert all(leaf.shape[0] == N for leaf in jax.tree.leaves(trials))
+        assert (np.asarray(trials.weight) == 1).all()
+        assert jax.tree.structure(trials.arch) == jax.tree.structure(SPACE.num_choices)
+
+        def in_range(x: jax.Array, count: np.ndarray) -> None:
+            assert x.dtype == jnp.int32 and x.shape == (N, *count.shape)
+            assert (x >= 0).all() and (x < count).all()
+
+        jax.tree.map(in_range, trials.arch, SPACE.num_choices)
+        assert jax.vmap(SPACE.is_valid)(trials.arch).all()
+
+
+@every
+def test_another_number_of_proposals_may_be_asked_for(name: str) -> None:
+    state, _ = searched(name)
+    strategy = STRATEGIES[name](SPACE)
+    for n in (1, 11):
+        asked = jax.eval_shape(lambda s, n=n: strategy.ask(jax.random.key(0), s, n), state)
+        assert all(leaf.shape[0] == n for leaf in jax.tree.leaves(asked))
+
+
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in BLIND])
+def test_it_solves_one_max_better_than_random(name: str) -> None:
+    best = lambda name: float(jnp.mean(jnp.max(searches(name)[1].score, (1, 2))))
+    assert best(name) > best("sample_uniform") + 0.1
+
+
+# ------------------------------------------------------------------------- misplaced links
+
+
+@pytest.mark.parametrize(
+    ("strategy", "told"),
+    [
+        (chain(mutate_one(SPACE)), "put a selection to its left"),
+        (chain(select_uniform()), "put a memory"),
+        (chain(sample_uniform(SPACE), select_tournament(2)), "put a memory"),
+        (chain(sample_uniform(SPACE), keep_youngest(4)), "put it first in the chain"),
+        (chain(sample_uniform(SPACE), keep_best(4)), "put it first in the chain"),
+        (chain(keep_best(4), mutate_one(SPACE)), "put a selection between"),
+        (chain(on_tell(lambda t: t)), "put a link that proposes to its left"),
+        (chain(replay(keep_best(2), 2), sample_uniform(SPACE)), "put a link that proposes"),
+        (mixture(sample_uniform(SPACE), mutate_one(SPACE), 0.5), "put a selection to its left"),
+    ],
+)
+def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(
+    strategy: Strategy, told: str
+) -> None:
+    state = strategy.init(jax.random.key(0), template(SPACE))
+    with pytest.raises(ValueError, match=told) as caught:
+        jax.eval_shape(lambda state: strategy.ask(jax.random.key(0), state, N), state)
+    assert "\n" not in str(caught.value)
+
+
+@every
+def test_unevaluated_proposals_are_refused_with_a_sentence(name: str) -> None:
+    state, trials = searched(name)
+    tell = STRATEGIES[name](SPACE).tell
+    with pytest.raises(ValueError, match="put an evaluator between ask and tell"):
+        jax.eval_shape(
+            lambda t, s: tell(jax.random.key(0), t, s), trials._replace(score=None), state
+        )
+
+
+def test_a_memory_names_the_metrics_that_it_misses() -> None:
+    strategy = chain(keep_best(2, metrics=["latency"]))
+    state = strategy.init(jax.random.key(0), template(SPACE))
+    trials = evaluated(jnas.base.propose(sample(SPACE, jax.random.key(0), 2)))._replace(trace=((),))
+    with pytest.raises(ValueError, match=r"latency.*cost"):
+        strategy.tell(jax.random.key(0), trials, state)
+
+
+def test_impossible_links_are_refused_where_they_are_made() -> None:
+    for make in (keep_best, keep_youngest):
+        with pytest.raises(ValueError, match="at least one trial"):
+            make(0)
+    with pytest.raises(ValueError, match="at least one link"):
+        chain()
+    with pytest.raises(ValueError, match="no choice that could be changed"):
+        mutate_one(Space("single", np.ones(3)))
+
+
+# ------------------------------------------------------------------------- exact semantics
+
+LINE = Space("line", 1000)  # an architecture is a number: easy to follow
+
+
+def _batches(rng: np.random.Generator, sizes: list[int]) -> list[Trials]:
+    """Random evaluated rows; some dead, some of equal score."""
+    made, count = [], 0
+    for n in sizes:
+        made.append(
+            Trials(
+                jnp.arange(count, count + n, dtype=jnp.int32),
+                jnp.asarray(rng.integers(0, 6, n), jnp.float32),
+                weight=jnp.asarray(rng.random(n) < 0.7, jnp.float32),
+                metrics={"cost": jnp.asarray(rng.random(n), jnp.float32)},
+            )
+        )
+        count += n
+    return made
+
+
+def _rows(trials: Trials) -> list[tuple[int, float, float]]:
+    columns = (trials.arch, trials.score, trials.metrics["cost"], trials.weight)
+    zipped = zip(*(np.asarray(c).tolist() for c in columns), strict=True)
+    return [(a, s, c) for a, s, c, w in zipped if w > 0]
+
+
+SIZES = [3, 1, 12, 3, 1, 30, 3, 3]  # smaller and larger than the memory
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_keep_youngest_is_a_queue_of_bounded_length(size: int) -> None:
+    link = keep_youngest(size, metrics=["cost"])
+    tell = jax.jit(link.tell)
+    state = link.init(jax.random.key(0), template(LINE))
+    queue: collections.deque = collections.deque(maxlen=size)
+    for trials in _batches(np.random.default_rng(size), SIZES):
+        _, state = tell(jax.random.key(0), trials, state)
+        queue.extend(_rows(trials))
+        assert sorted(_rows(link.ask(jax.random.key(0), state, 1))) == sorted(queue)
+    told = sum(len(_rows(t)) for t in _batches(np.random.default_rng(size), SIZES))
+    assert state.count == told
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_keep_best_is_a_sorted_list_in_which_the_older_of_equals_stays(size: int) -> None:
+    link = keep_best(size, metrics=["cost"])
+    tell = jax.jit(link.tell)
+    state = link.init(jax.random.key(0), template(LINE))
+    best: list[tuple[int, float, float]] = []
+    for trials in _batches(np.random.default_rng(size), SIZES):
+        _, state = tell(jax.random.key(0), trials, state)
+        best = sorted(best + _rows(trials), key=lambda row: -row[1])[:size]
+        assert _rows(link.ask(jax.random.key(0), state, 1)) == best
+
+
+def _memory_of(scores: list[float], weights: list[float]) -> Trials:
+    return Trials(
+        jnp.arange(len(scores), dtype=jnp.int32), jnp.asarray(scores), weight=jnp.asarray(weights)
+    )
+
+
+def _picked(link: Strategy, memory: Trials, draws: int) -> np.ndarray:
+    chosen = link.ask(jax.random.key(17), (), draws, memory)
+    return np.bincount(np.asarray(chosen.arch), minlength=memory.arch.shape[0])
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_tournament_is_won_as_often_as_the_formula_says(size: int) -> None:
+    scores, weights = [3.0, 9.0, -1.0, 5.0, 8.0, 2.0], [1.0, 1.0, 1.0, 0.0, 1.0, 0.5]
+    counts = _picked(select_tournament(size), _memory_of(scores, weights), 40_000)
+    live = [i for i, w in enumerate(weights) if w > 0]
+    below = {i: sum(scores[j] < scores[i] for j in live) for i in live}
+    m = len(live)
+    chance = [((below[i] + 1) / m) ** size - (below[i] / m) ** size for i in live]
+    assert counts[3] == 0  # a row of weight 0 never competes
+    assert stats.chisquare(counts[live], 40_000 * np.asarray(chance)).pvalue > 1e-3
+
+
+def test_select_uniform_draws_every_live_row_equally_often() -> None:
+    weights = [0.0, 1.0, 1.0, 0.0, 2.0, 1.0, 0.0]
+    counts = _picked(select_uniform(), _memory_of([1.0, -2, 3, 4, 5, 6, 7], weights), 40_000)
+    assert (counts[[0, 3, 6]] == 0).all()
+    assert stats.chisquare(counts[[1, 2, 4, 5]]).pvalue > 1e-3
+
+
+def test_selection_hands_on_whole_rows() -> None:
+    memory = _batches(np.random.default_rng(0), [20])[0]
+    for link in (select_uniform(), select_tournament(3)):
+        chosen = link.ask(jax.random.key(0), (), 50, memory)
+        assert set(_rows(chosen)) <= set(_rows(memory)) and len(_rows(chosen)) == 50
+
+
+def test_mutate_one_draws_a_place_uniformly_and_then_another_choice() -> None:
+    space = Space("small", {"a": np.array([2, 1, 4]), "b": 3})
+    parent = {"a": jnp.array([1, 0, 2]), "b": jnp.int32(0)}
+    draws = 60_000
+    parents = jax.tree.map(lambda x: jnp.broadcast_to(x, (draws, *x.shape)), parent)
+    child = mutate_one(space).ask(jax.random.key(18), (), draws, Trials(parents)).arch
+    differ = to_vector(space, child) != to_vector(space, parent)
+    assert (differ.sum(-1) == 1).all()
+    counts = np.bincount(np.asarray(index(space, child)), minlength=24)
+    near = neighbours(space, parent)
+    numbers = np.asarray(index(space, near))
+    places = np.argmax(to_vector(space, near) != to_vector(space, parent), -1)
+    chance = 1 / 3 / (choice_counts(space)[places] - 1)
+    assert counts[numbers].sum() == draws
+    assert stats.chisquare(counts[numbers], draws * chance).pvalue > 1e-3
+
+
+def test_mutate_one_is_uniform_over_the_neighbours_where_all_places_are_alike() -> None:
+    space = Space("cube", np.full(4, 3))
+    parents = jnp.broadcast_to(jnp.array([0, 1, 2, 1], jnp.int32), (40_000, 4))
+    child = mutate_one(space).ask(jax.random.key(19), (), 40_000, Trials(parents)).arch
+    near = np.asarray(index(space, neighbours(space, parents[0])))
+    counts = np.bincount(np.asarray(index(space, child)), minlength=81)
+    assert counts[near].sum() == 40_000
+    assert stats.chisquare(counts[near]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_mixture_asks_its_first_for_exactly_first_n_proposals(batch: int) -> None:
+    anything = sample_uniform(Space("point", np.ones(1)))
+    strategy = mixture(anything, anything, first(12))
+    state = strategy.init(jax.random.key(0), jnp.zeros(1, jnp.int32))
+    from_first = []
+    for key in jax.random.split(jax.random.key(20), 30 // batch):
+        k_ask, k_tell = jax.random.split(key)
+        trials = strategy.ask(k_ask, state, batch)
+        from_first += np.asarray(trials.trace[0]).tolist()
+        _, state = strategy.tell(k_tell, trials._replace(score=jnp.ones(batch)), state)
+    assert from_first == [True] * 12 + [False] * 18
+
+
+def test_failed_trials_do_not_use_up_the_warm_up_of_a_mixture() -> None:
+    strategy = mixture(sample_uniform(LINE), sample_uniform(LINE), first(4))
+    state = strategy.init(jax.random.key(0), template(LINE))
+    trials = strategy.ask(jax.random.key(1), state, 3)
+    scores = jnp.array([1.0, jnp.nan, jnp.nan])
+    _, state = strategy.tell(jax.random.key(2), trials._replace(score=scores), state)
+    assert state.count == 1
+    assert strategy.ask(jax.random.key(3), state, 5).trace[0].tolist() == [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize("learn_from_all", [True, False])
+def test_the_parts_of_a_mixture_learn_from_all_rows_or_from_their_own(learn_from_all: bool) -> None:
+    learner = chain(sample_uniform(LINE), remember_sum())
+    strategy = mixture(learner, learner, 0.4, learn_from_all)
+    state = strategy.init(jax.random.key(0), template(LINE))
+    trials = strategy.ask(jax.random.key(1), state, 200)
+    trials = trials._replace(score=jnp.ones(200))
+    _, state = strategy.tell(jax.random.key(2), trials, state)
+    from_a = int(trials.trace[0].sum())
+    assert 50 < from_a < 110  # binomial(200, 0.4): five standard deviations
+    heard = (float(state.a[1][0]), float(state.b[1][0]))
+    assert heard == ((200, 200) if learn_from_all else (from_a, 200 - from_a))
+
+
+def test_a_mixture_draws_from_each_part_with_its_probability() -> None:
+    low, high = (
+        Strategy(
+            sample_uniform(LINE).init,
+            lambda key, state, n, trials=None, v=v: jnas.base.propose(jnp.full(n, v, jnp.int32)),
+            sample_uniform(LINE).tell,
+        )
+        for v in (0, 1)
+    )
+    strategy = mixture(low, high, 0.3)
+    state = strategy.init(jax.random.key(0), template(LINE))
+    trials = strategy.ask(jax.random.key(21), state, 20_000)
+    assert (np.asarray(trials.arch) == ~np.asarray(trials.trace[0])).all()
+    assert stats.binomtest(int((trials.arch == 0).sum()), 20_000, 0.3).pvalue > 1e-3
+
+
+def test_replay_passes_on_rows_of_its_memory_only() -> None:
+    link = replay(chain(keep_youngest(4, metrics=["cost"]), select_uniform()), 50)
+    tell = jax.jit(link.tell)
+    state = link.init(jax.random.key(0), template(LINE))
+    seen: list[tuple[int, float, float]] = []
+    keys = jax.random.split(jax.random.key(1), len(SIZES))
+    for key, trials in zip(keys, _batches(np.random.default_rng(3), SIZES), strict=True):
+        past, state = tell(key, trials, state)
+        seen += _rows(trials)
+        expected = set(seen[-4:]) if _rows(trials) else set()
+        assert set(_rows(past)) == expected
+
+
+def test_a_chain_hands_every_link_the_trace_that_it_left() -> None:
+    heard = {}
+
+    def tagger(name: str, proposes: bool) -> Strategy:
+        def ask(key: Any, state: Any, n: int, trials: Trials | None = None) -> Trials:
+            got = jnas.base.propose(jnp.arange(n)) if proposes else trials
+            return got._replace(trace=(name, jnp.arange(n)))
+
+        def tell(key: Any, trials: Trials, state: Any) -> tuple[Trials, Any]:
+            heard[name] = trials.trace
+            return trials._replace(trace=None), state
+
+        return Strategy(jnas.base.no_init, ask, tell)
+
+    strategy = chain(tagger("a", True), chain(tagger("b", False), tagger("c", False)))
+    state = strategy.init(jax.random.key(0), template(LINE))
+    trials = strategy.ask(jax.random.key(1), state, 3)
+    strategy.tell(jax.random.key(2), trials._replace(score=jnp.ones(3)), state)
+    assert {name: trace[0] for name, trace in heard.items()} == {"a": "a", "b": "b", "c": "c"}
+
+
+def test_a_link_of_feedback_cannot_bring_a_failed_row_back() -> None:
+    link = on_tell(lambda t: t._replace(score=jnp.where(t.score > 1, jnp.nan, t.score + 1)))
+    trials = Trials(jnp.arange(3), jnp.array([1.0, 2.0, jnp.nan]))
+    passed, _ = link.tell(jax.random.key(0), trials, ())
+    assert passed.weight.tolist() == [1, 0, 0]
+    assert np.isfinite(passed.score).all() and passed.score[0] == 2
+
+
+# -------------------------------------------------------------------- the real benchmark
+
+
+def _test_accuracy(nb201: dict[str, np.ndarray], strategy: Strategy) -> np.ndarray:
+    """CIFAR-10 test accuracy of the cell of best validation accuracy: 300 trials, 200 seeds."""
+    space = jnas.spaces.nas_bench_201()
+    columns = {"val": nb201["val_acc_200"][:, 0], "test": nb201["test_acc_200"][:, 0]}
+    evaluator = tabular(space, columns, "val")
+
+    def one(key: jax.Array) -> jax.Array:
+        _, history = jnas.search(key, strategy, evaluator, space, steps=300)
+        return history.metrics["test"][jnp.argmax(history.score[:, 0]), 0]
+
+    return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(22), 200)))
+
+
+@pytest.fixture(scope="module")
+def random_accuracy(nb201: dict[str, np.ndarray]) -> np.ndarray:
+    return _test_accuracy(nb201, jnas.recipes.random_search(jnas.spaces.nas_bench_201()))
+
+
+def test_random_search_reaches_what_simulations_of_the_table_give(
+    random_accuracy: np.ndarray,
+) -> None:
+    assert 93.85 < random_accuracy.mean() < 94.05
+
+
+def test_regularized_evolution_reaches_what_simulations_of_the_table_give(
+    nb201: dict[str, np.ndarray], random_accuracy: np.ndarray
+) -> None:
+    space = jnas.spaces.nas_bench_201()
+    strategy = jnas.recipes.regularized_evolution(space, population=10, sample=3)
+    accuracy = _test_accuracy(nb201, strategy)
+    assert 94.20 < accuracy.mean() < 94.40 and 0.10 < accuracy.std() < 0.20
+    assert accuracy.mean() > random_accuracy.mean() + 0.2
+
+
+@pytest.mark.parametrize("name", [n for n in jnas.recipes.STRATEGIES if n != "random_search"])
+def test_every_recipe_beats_random_search_on_the_table(
+    name: str, nb201: dict[str, np.ndarray], random_accuracy: np.ndarray
+) -> None:
+    strategy = jnas.recipes.STRATEGIES[name](jnas.spaces.nas_bench_201())
+    accuracy = _test_accuracy(nb201, strategy)
+    worse = stats.ttest_ind(accuracy, random_accuracy, equal_var=False, alternative="greater")
+    assert worse.pvalue < 1e-4
+
+
+def test_every_public_link_stands_in_the_table_of_laws() -> None:
+    assert set(jnas.links.__all__) <= set(STRATEGIES)
