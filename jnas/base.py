@@ -14,11 +14,42 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import notation
+from jnas.errors import InputError
+
+__all__ = [
+    "Architecture",
+    "Evaluator",
+    "InputError",
+    "MixtureState",
+    "Space",
+    "Strategy",
+    "Trials",
+    "argmax",
+    "chain",
+    "choice_counts",
+    "first",
+    "from_index",
+    "from_vector",
+    "index",
+    "mixture",
+    "neighbours",
+    "no_init",
+    "on_ask",
+    "on_tell",
+    "one_hot",
+    "pass_on",
+    "propose",
+    "replay",
+    "rows",
+    "sample",
+    "settle",
+    "size",
+    "template",
+    "to_vector",
+]
+
 Architecture = Any  # a pytree of int32 choices, or of simplices, in the structure of num_choices
-
-
-class InputError(ValueError):
-    """A user's mistake: one line that names the value given and what is allowed."""
 
 
 class Trials(NamedTuple):
@@ -92,8 +123,8 @@ class Space:
     num_choices: Any
     is_valid: Callable[[Architecture], jax.Array] = _always_valid
     canonical: Callable[[Architecture], Architecture] = _itself
-    describe: Callable[[Architecture], str] = None  # type: ignore[assignment]
-    parse: Callable[[str], Architecture] = None  # type: ignore[assignment]
+    describe: Callable[[Architecture], str] = notation.derived
+    parse: Callable[[str], Architecture] = notation.derived
     labels: Any = None
     order: np.ndarray | None = None
     counts: dict[str, Callable] = dataclasses.field(default_factory=dict)
@@ -104,9 +135,13 @@ class Space:
         if not jax.tree.leaves(fixed) or any((c < 1).any() for c in jax.tree.leaves(fixed)):
             raise InputError(f"space {self.name!r}: every place needs at least one choice")
         object.__setattr__(self, "num_choices", fixed)
-        if self.describe is None:
-            object.__setattr__(self, "describe", lambda arch: _describe(self, arch))
-            object.__setattr__(self, "parse", lambda text: _parse(self, text))
+        if self.describe is notation.derived:
+            places = notation.places(fixed, self.labels)
+            tree = jax.tree.structure(fixed)
+            write = lambda arch: notation.describe(places, jax.tree.leaves(arch))
+            read = lambda text: jax.tree.unflatten(tree, notation.parse(places, text))
+            object.__setattr__(self, "describe", write)
+            object.__setattr__(self, "parse", read)
 
 
 def choice_counts(space: Space) -> np.ndarray:
@@ -128,10 +163,8 @@ def sample(space: Space, key: jax.Array, n: int) -> Architecture:
     """Draws `n` architectures uniformly; leaves `[n, ...]`."""
     leaves, tree = jax.tree.flatten(space.num_choices)
     keys = jax.random.split(key, len(leaves))
-    draw = [
-        jax.random.randint(k, (n, *c.shape), 0, c) for k, c in zip(keys, leaves, strict=True)
-    ]
-    return tree.unflatten(draw)
+    draw = [jax.random.randint(k, (n, *c.shape), 0, c) for k, c in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, draw)
 
 
 def to_vector(space: Space, arch: Architecture) -> jax.Array:
@@ -146,7 +179,7 @@ def from_vector(space: Space, vector: jax.Array) -> Architecture:
     leaves, tree = jax.tree.flatten(space.num_choices)
     parts = jnp.split(vector, np.cumsum([c.size for c in leaves])[:-1], -1)
     shaped = zip(parts, leaves, strict=True)
-    return tree.unflatten([p.reshape((*vector.shape[:-1], *c.shape)) for p, c in shaped])
+    return jax.tree.unflatten(tree, [p.reshape((*vector.shape[:-1], *c.shape)) for p, c in shaped])
 
 
 def neighbours(space: Space, arch: Architecture) -> Architecture:
@@ -208,51 +241,6 @@ def argmax(space: Space, relaxed: Architecture) -> Architecture:
         return jnp.argmax(jnp.where(allowed, x, -jnp.inf), -1).astype(jnp.int32)
 
     return jax.tree.map(pick, space.num_choices, relaxed)
-
-
-def _places(space: Space) -> list[tuple[str, np.ndarray, Any]]:
-    """(path, counts, labels or None) of every leaf."""
-    paths = jax.tree_util.tree_leaves_with_path(space.num_choices)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-    labels = [None] * len(paths)
-    if space.labels is not None:
-        labels = jax.tree.structure(space.num_choices).flatten_up_to(space.labels)
-    return [(n, c, label) for n, (_, c), label in zip(names, paths, labels, strict=True)]
-
-
-def _describe(space: Space, arch: Architecture) -> str:
-    parts = []
-    for (name, counts, labels), x in zip(_places(space), jax.tree.leaves(arch), strict=True):
-        words = [str(labels[i] if labels else i) for i in np.ravel(np.asarray(x)).tolist()]
-        text = words[0]
-        if counts.ndim:
-            text = "[" + ("" if labels is None and counts.max() <= 10 else ",").join(words) + "]"
-        parts.append(f"{name}={text}" if name else text)
-    return " ".join(parts)
-
-
-def _parse(space: Space, text: str) -> Architecture:
-    places, words = _places(space), text.split()
-    allowed = " ".join(f"{n}=..." if n else "[...]" for n, _, _ in places)
-    if len(words) != len(places):
-        raise InputError(f"architecture {text!r}: expected {allowed}")
-    leaves = []
-    for (name, counts, labels), word in zip(places, words, strict=True):
-        head, _, body = word.rpartition("=")
-        body = body[1:-1] if counts.ndim and body[:1] + body[-1:] == "[]" else body
-        bare = labels is None and counts.max() <= 10 and "," not in body
-        items = [body] if not counts.ndim else list(body) if bare else body.split(",")
-        names = [str(v) for v in (labels or range(int(counts.max())))]
-        if head != name or len(items) != counts.size:
-            raise InputError(f"architecture {text!r}: {word!r} is not of the form {allowed}")
-        for item, count in zip(items, np.ravel(counts), strict=True):
-            if item not in names[:count]:
-                raise InputError(
-                    f"architecture {text!r}: unknown choice {item!r}; allowed: "
-                    + ", ".join(names[:count])
-                )
-        leaves.append(np.asarray([names.index(v) for v in items], np.int32).reshape(counts.shape))
-    return jax.tree.structure(space.num_choices).unflatten(leaves)
 
 
 # ------------------------------------------------------------------------------------ trials
@@ -378,7 +366,7 @@ def first(n: int) -> Callable[[jax.Array], jax.Array]:
 class MixtureState(NamedTuple):
     a: Any
     b: Any
-    count: jax.Array  # int32[], rows of weight > 0 told so far
+    told: jax.Array  # int32[], rows of weight > 0 so far
 
 
 def mixture(
@@ -409,7 +397,7 @@ def mixture(
     def ask(key: jax.Array, state: MixtureState, n: int, trials: Trials | None = None) -> Trials:
         ka, kb, kc = jax.random.split(key, 3)
         of_a, of_b = a.ask(ka, state.a, n, trials), b.ask(kb, state.b, n, trials)
-        p = prob(state.count + jnp.arange(n)) if callable(prob) else prob
+        p = prob(state.told + jnp.arange(n)) if callable(prob) else prob
         from_a = jax.random.uniform(kc, (n,)) < p
         mixed = propose(rows(from_a, of_a.arch, of_b.arch))
         return mixed._replace(trace=(from_a, of_a.trace, of_b.trace))
@@ -424,7 +412,7 @@ def mixture(
         _, of_a = a.tell(ka, trials._replace(trace=trace_a, weight=for_a), state.a)
         _, of_b = b.tell(kb, trials._replace(trace=trace_b, weight=for_b), state.b)
         told = jnp.sum(trials.weight > 0, dtype=jnp.int32)
-        return trials, MixtureState(of_a, of_b, state.count + told)
+        return trials, MixtureState(of_a, of_b, state.told + told)
 
     return Strategy(init, ask, tell)
 

@@ -62,7 +62,7 @@ def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()
     file = given[-1].partition("=")[2]
     config = _load_config(file)
     if not isinstance(config, ConfigDict):
-        raise InputError(f"config {file!r}: get_config() has to return an ml_collections ConfigDict")
+        raise InputError(f"config {file!r}: get_config() has to return a ConfigDict")
     _known_keys(config, args)
     argv = ["jnas", *(a for a in args if a not in given)]
     values = flags.FlagValues()

@@ -102,7 +102,8 @@ class RunFolder:
         check(path, self.setting)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(path / ".lock", "w"))
+            lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT)
+            stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"workdir {path}: another run is using it") from None
@@ -184,7 +185,7 @@ def _like(state: Any, plain: list[Any]) -> Any:
     """The inverse of `_plain`, given a state of the same form."""
     leaves, tree = jax.tree.flatten(state)
     wrap = lambda x, v: jax.random.wrap_key_data(v) if _is_key(x) else v
-    return tree.unflatten([wrap(x, v) for x, v in zip(leaves, plain[1:], strict=True)])
+    return jax.tree.unflatten(tree, [wrap(x, v) for x, v in zip(leaves, plain[1:], strict=True)])
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

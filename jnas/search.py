@@ -35,7 +35,7 @@ def search(
       batch: proposals in a round.
 
     Returns:
-      `((strategy state, evaluator state), history)`; the history's leaves are `[steps, batch, ...]`.
+      `((strategy state, evaluator state), history)`, with leaves `[steps, batch, ...]`.
     """
     start = _init(key, strategy, evaluator, space)
     return _rounds(key, strategy, evaluator, start, jnp.int32(0), steps, batch)
@@ -238,15 +238,13 @@ class _Table:
                 if code not in self.words:
                     one = jax.tree.map(lambda x, s=s, i=i: x[s, i], arch)
                     self.words[code] = self.space.describe(one)
-                row = {"seed": self.seed + s, "evaluation": before + i + 1}
+                row: dict[str, Any] = {"seed": self.seed + s, "evaluation": before + i + 1}
                 row["architecture"] = self.words[code]
                 new.append(row | {k: float(v[s, i]) for k, v in values.items()})
         self.extend(new)
         return new
 
     def columns(self) -> dict[str, np.ndarray]:
-        order = sorted(range(len(self.rows)),
-                       key=lambda i: (self.rows[i]["seed"], self.rows[i]["evaluation"]))  # fmt: skip
-        rows = [self.rows[i] for i in order]
+        rows = sorted(self.rows, key=lambda row: (row["seed"], row["evaluation"]))
         kind = {"seed": np.int64, "evaluation": np.int64, "architecture": np.str_}
         return {k: np.asarray([r[k] for r in rows], kind.get(k, np.float32)) for k in rows[0]}

@@ -40,7 +40,7 @@ from jnas.links import (
     select_uniform,
 )
 
-SPACE = Space("mixed", {"ops": np.array([2, 3, 5, 5]), "depth": 4, "widths": np.full((2, 2), 3)})
+SPACE = Space("mixed", {"ops": np.array([[2, 3, 5, 3], [5, 3, 3, 3]]), "depth": 4})
 N = 6
 
 
@@ -91,7 +91,13 @@ STRATEGIES: dict[str, Callable[[Space], Strategy]] = {
     ),
     **{f"recipe {name}": make for name, make in jnas.recipes.STRATEGIES.items()},
 }
-BLIND = {"sample_uniform", "on_tell", "replay", "recipe random_search"}  # no better than random
+BLIND = {
+    "sample_uniform",
+    "keep_youngest",
+    "on_tell",
+    "replay",
+    "recipe random_search",
+}  # no better than random
 PASSES_ROWS_ON = set(STRATEGIES) - {"replay"}  # what comes out of tell are the rows that went in
 
 every = pytest.mark.parametrize("name", STRATEGIES)

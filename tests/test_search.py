@@ -113,7 +113,7 @@ def test_history_on_disk_reads_back_exactly(tmp_path):
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
     go(tmp_path)
-    with pytest.raises(InputError, match="holds a run with evaluations=40, this one has .*=80"):
+    with pytest.raises(InputError, match=r"holds a run with evaluations=40, this one has .*=80"):
         go(tmp_path, evaluations=80)
 
 
@@ -180,4 +180,10 @@ def test_tabular_refuses_tables_that_do_not_fit():
 
 
 def test_times_are_readable():
-    assert [clock(s) for s in (0.4, 59, 61, 3599, 3661)] == ["0 s", "59 s", "1:01", "59:59", "1:01:01"]
+    assert [clock(s) for s in (0.4, 59, 61, 3599, 3661)] == [
+        "0 s",
+        "59 s",
+        "1:01",
+        "59:59",
+        "1:01:01",
+    ]

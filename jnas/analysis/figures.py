@@ -167,11 +167,14 @@ def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray) -> None:
     first = int(np.nanargmax(score))
     axes.plot(first + 1, score[first], "o", color=_RED, markersize=6, label="best")
     _label(axes, first + 1, score[first], n, f"{score[first]:.4g}")
-    marks = ("x", "failed", evaluation[np.isnan(score)], _GREY), (
-        "v",
-        f"below {low:.3g}",
-        evaluation[score < low],
-        _SKY,
+    marks = (
+        ("x", "failed", evaluation[np.isnan(score)], _GREY),
+        (
+            "v",
+            f"below {low:.3g}",
+            evaluation[score < low],
+            _SKY,
+        ),
     )
     for marker, label, where, colour in marks:
         if len(where):

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 
-def confusion(labels: jax.Array, predicted: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
-    """Counts `[true class, predicted class]`: int labels `[B]`, weights f32[B] to f32[K, K]."""
-    cells = jax.nn.one_hot(labels, classes) * weight[:, None]
-    return cells.T @ jax.nn.one_hot(predicted, classes)
+def confusion(true: jax.Array, guessed: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
+    """Counts `[true class, predicted class]`: int classes `[B]`, weights f32[B] to f32[K, K]."""
+    cells = jax.nn.one_hot(true, classes) * weight[:, None]
+    return cells.T @ jax.nn.one_hot(guessed, classes)
 
 
 def classification(matrix: jax.Array) -> dict[str, jax.Array]:

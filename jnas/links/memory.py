@@ -11,7 +11,7 @@ from jnas.base import Architecture, InputError, Strategy, Trials, settle
 
 class Memory(NamedTuple):
     rows: Trials  # evaluated, leaves [size, ...]; weight 0 where empty
-    count: jax.Array  # int32[], rows ever kept
+    told: jax.Array  # int32[], rows ever kept
 
 
 def keep_youngest(size: int, metrics: Sequence[str] = ()) -> Strategy:
@@ -31,7 +31,7 @@ def keep_youngest(size: int, metrics: Sequence[str] = ()) -> Strategy:
         live = new.weight > 0
         rank = jnp.cumsum(live) - 1  # among the rows that count
         kept = live & (rank >= jnp.sum(live) - size)  # a batch may be larger than the memory
-        slot = jnp.where(kept, (state.count + rank) % size, size)  # size: dropped
+        slot = jnp.where(kept, (state.told + rank) % size, size)  # size: dropped
         scatter = lambda old, x: old.at[slot].set(x, mode="drop")
         return jax.tree.map(scatter, state.rows, new)
 
@@ -89,7 +89,7 @@ def _memory(
             )
         keep = {m: jnp.asarray(trials.metrics[m], jnp.float32) for m in metrics}
         new = Trials(trials.arch, trials.score, weight=trials.weight, metrics=keep)
-        count = state.count + jnp.sum(trials.weight > 0, dtype=jnp.int32)
-        return trials, Memory(put(state, new), count)
+        told = state.told + jnp.sum(trials.weight > 0, dtype=jnp.int32)
+        return trials, Memory(put(state, new), told)
 
     return Strategy(init, ask, tell)

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+split: Any = nnx.split  # its stubs do not know how many filters there are
+
 
 class Choice(nnx.Variable):
     """What an architecture decides at one place: an int32, or a simplex f32[K]."""
@@ -33,7 +35,7 @@ class Searchable(nnx.Module):
         self.labels = tuple(str(label) for label in labels)
         self.name = name
 
-    def chosen(self) -> int | jax.Array:
+    def chosen(self) -> Any:
         """The choice as a Python int where it is known at trace time, else as an array."""
         value = self.choice[...]
         fixed = not isinstance(value, jax.core.Tracer) and value.ndim == 0
@@ -88,7 +90,7 @@ class OneOf(Searchable):
             parts = [option(*args) for option in self.options]
             mix = lambda *leaves: sum(p * leaf for p, leaf in zip(choice, leaves, strict=True))
             return jax.tree.map(mix, *parts)
-        graphs, states = zip(*(nnx.split(option) for option in self.options), strict=True)
+        graphs, states = zip(*(split(option) for option in self.options), strict=True)
         buffers = tuple(_buffers(option) for option in self.options)
 
         def branch(k: int) -> Callable:
@@ -139,7 +141,7 @@ class Repeat(Searchable):
         if not 0 <= least <= most or most < 1:
             raise ValueError(f"Repeat from {least} to {most} times: need 0 <= least <= most >= 1.")
         super().__init__([str(d) for d in range(least, most + 1)], name)
-        make = lambda key: nnx.split(block(nnx.Rngs(key)), Choice, ...)
+        make = lambda key: split(block(nnx.Rngs(key)), Choice, ...)
         graph, choices, _ = nnx.eval_shape(lambda: make(jax.random.key(0)))
         keys = jax.random.split(rngs.params(), most)
         stacked = jax.vmap(lambda key: make(key)[2])(keys)
@@ -148,8 +150,8 @@ class Repeat(Searchable):
         self.least, self.most, self.shared = least, most, shared
 
     def __call__(self, x: Any) -> Any:
-        graph, choices, params, buffers = nnx.split(self.block, Choice, nnx.Param, ...)
-        depth = self.chosen() if self.least < self.most else 0
+        graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
+        depth: Any = self.chosen() if self.least < self.most else 0
 
         def run(x: Any, choices: Any, params: Any, buffers: Any) -> tuple:
             module = nnx.merge(graph, choices, params, buffers)
@@ -179,6 +181,7 @@ class Repeat(Searchable):
         if isinstance(depth, int):
             n = self.least + depth
             fixed = jax.tree.map(lambda leaf: leaf[:n], layers)
+            ran: Any
             (x, _), ran = jax.lax.scan(step, (x, None), fixed)
             join = lambda new, old: jnp.concatenate([new, old[n:]])
             buffers = jax.tree.map(join, ran, buffers)
@@ -212,6 +215,6 @@ class Slim(Searchable):
                 f"Slim chooses widths up to {max(self.widths)} of a layer that has "
                 f"{y.shape[-1]} channels: the largest width is the layer's own."
             )
-        masks = np.arange(y.shape[-1]) < np.asarray(self.widths)[:, None]
-        masks = jnp.asarray(masks, y.dtype)
+        inside = np.arange(y.shape[-1]) < np.asarray(self.widths)[:, None]
+        masks = jnp.asarray(inside, y.dtype)
         return y * (choice @ masks if relaxed(choice) else masks[choice])

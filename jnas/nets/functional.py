@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jnas.base import Architecture, Space
-from jnas.nets.choices import Choice, Searchable
+from jnas.nets.choices import Choice, Searchable, split
 
 
 class Net(NamedTuple):
@@ -59,10 +59,10 @@ def functional(
     graphs = {}
     for train in (True, False):
         abstract.train() if train else abstract.eval()
-        graphs[train] = nnx.split(abstract, nnx.Param, Choice, ...)
+        graphs[train] = split(abstract, nnx.Param, Choice, ...)
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        _, params, _, state = nnx.split(make(nnx.Rngs(key)), nnx.Param, Choice, ...)
+        _, params, _, state = split(make(nnx.Rngs(key)), nnx.Param, Choice, ...)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(state)
 
     def apply(

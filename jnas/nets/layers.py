@@ -39,9 +39,9 @@ class BatchNorm(nnx.Module):
             return (x - self.mean[...]) * slope + self.bias[...]
         y, mean, variance = ops.batch_norm(x, self.scale[...], self.bias[...], self.eps)
         keep, n = self.momentum, x.size // x.shape[-1]
-        unbiased = variance * (n / max(n - 1, 1))
-        self.mean[...] = keep * self.mean[...] + (1 - keep) * jax.lax.stop_gradient(mean)
-        self.variance[...] = keep * self.variance[...] + (1 - keep) * jax.lax.stop_gradient(unbiased)
+        mean, variance = jax.lax.stop_gradient((mean, variance * (n / max(n - 1, 1))))
+        self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
+        self.variance[...] = keep * self.variance[...] + (1 - keep) * variance
         return y
 
 

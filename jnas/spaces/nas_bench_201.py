@@ -60,7 +60,9 @@ def nas_bench_201(
 
 def describe(arch: Any) -> str:
     """The official string of a cell given as 6 ints."""
-    words = [f"{OPERATIONS[int(op)]}~{a}" for op, (a, _) in zip(np.asarray(arch), EDGES, strict=True)]
+    words = [
+        f"{OPERATIONS[int(op)]}~{a}" for op, (a, _) in zip(np.asarray(arch), EDGES, strict=True)
+    ]
     return "+".join(f"|{'|'.join(words[i:j])}|" for i, j in ((0, 1), (1, 3), (3, 6)))
 
 
@@ -79,7 +81,7 @@ def parse(text: str) -> np.ndarray:
             allowed = ", ".join(OPERATIONS)
             raise InputError(f"architecture {text!r}: unknown operation {op!r}; allowed: {allowed}")
         if node != str(source):
-            raise InputError(f"architecture {text!r}: {word!r} should end in ~{source}, as in {form}")
+            raise InputError(f"architecture {text!r}: {word!r} should end in ~{source}: {form}")
         arch.append(OPERATIONS.index(op))
     if len(words) != len(EDGES) or describe(arch) != text.strip():
         raise InputError(f"architecture {text!r}: the form is {form}")

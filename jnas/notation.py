@@ -1,0 +1,83 @@
+"""The text form of architectures in spaces that have no notation of their own.
+
+A scalar choice is `name=label`, an array `name=[label,label]`, or `[110111]` where the choices
+have no labels and are single digits; the places of a space stand side by side.
+"""
+
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import numpy as np
+
+from jnas.errors import InputError
+
+
+class Place(NamedTuple):
+    """A leaf of a space."""
+
+    name: str  # its path, empty where the space is a single array
+    counts: np.ndarray  # choices at each entry
+    labels: tuple[str, ...]  # a word for each choice
+    digits: bool  # written without commas
+
+
+def derived(_: Any) -> NoReturn:
+    """Stands for the functions that a space derives from its places."""
+    raise NotImplementedError
+
+
+def places(num_choices: Any, labels: Any) -> list[Place]:
+    """The leaves of a space, with their labels where it has some."""
+    leaves = jax.tree_util.tree_leaves_with_path(num_choices)
+    named: list[Any] = [None] * len(leaves)
+    if labels is not None:
+        named = jax.tree.leaves(labels, is_leaf=lambda x: x is None or isinstance(x, tuple | list))
+    made = []
+    for (path, counts), words in zip(leaves, named, strict=True):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        most = int(counts.max())
+        fixed = tuple(str(w) for w in (words or range(most)))
+        made.append(Place(name, counts, fixed, not words and most <= 10))
+    return made
+
+
+def describe(places: list[Place], leaves: list[Any]) -> str:
+    """An architecture as text."""
+    parts = []
+    for place, leaf in zip(places, leaves, strict=True):
+        words = [place.labels[i] for i in np.ravel(np.asarray(leaf)).tolist()]
+        text = f"[{('' if place.digits else ',').join(words)}]" if place.counts.ndim else words[0]
+        parts.append(f"{place.name}={text}" if place.name else text)
+    return " ".join(parts)
+
+
+def parse(places: list[Place], text: str) -> list[np.ndarray]:
+    """The leaves of an architecture given as text: the inverse of `describe`.
+
+    Raises:
+      InputError: another form, or an unknown choice.
+    """
+    words = text.split()
+    form = " ".join(
+        (f"{p.name}=" if p.name else "") + ("[...]" if p.counts.ndim else "...") for p in places
+    )
+    if len(words) != len(places):
+        raise InputError(f"architecture {text!r}: the form is {form}")
+    leaves = []
+    for place, word in zip(places, words, strict=True):
+        head, _, body = word.rpartition("=")
+        items = [body]
+        if place.counts.ndim:
+            bare = body.removeprefix("[").removesuffix("]")
+            items = list(bare) if place.digits else bare.split(",")
+        if head != place.name or len(items) != place.counts.size:
+            raise InputError(f"architecture {text!r}: {word!r} does not fit the form {form}")
+        for item, count in zip(items, np.ravel(place.counts).tolist(), strict=True):
+            if item not in place.labels[:count]:
+                allowed = ", ".join(place.labels[:count])
+                raise InputError(
+                    f"architecture {text!r}: unknown choice {item!r}; allowed: {allowed}"
+                )
+        codes = np.asarray([place.labels.index(item) for item in items], np.int32)
+        leaves.append(codes.reshape(place.counts.shape))
+    return leaves
