@@ -13,6 +13,7 @@ from jnas.base import (
     mixture,
     replay,
 )
+from jnas.final import train_final
 from jnas.search import Result, run, search
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "search",
     "spaces",
     "tables",
+    "train_final",
 ]

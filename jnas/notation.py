@@ -65,12 +65,13 @@ def parse(places: list[Place], text: str) -> list[np.ndarray]:
         raise InputError(f"architecture {text!r}: the form is {form}")
     leaves = []
     for place, word in zip(places, words, strict=True):
-        head, _, body = word.rpartition("=")
+        prefix = f"{place.name}=" if place.name else ""
+        body = word.removeprefix(prefix)  # a label may hold another "="
         items = [body]
         if place.counts.ndim:
             bare = body.removeprefix("[").removesuffix("]")
             items = list(bare) if place.digits else bare.split(",")
-        if head != place.name or len(items) != place.counts.size:
+        if not word.startswith(prefix) or len(items) != place.counts.size:
             raise InputError(f"architecture {text!r}: {word!r} does not fit the form {form}")
         for item, count in zip(items, np.ravel(place.counts).tolist(), strict=True):
             if item not in place.labels[:count]:

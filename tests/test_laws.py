@@ -113,6 +113,9 @@ def evaluated(trials: Trials) -> Trials:
     return trials._replace(score=one_max(trials.arch), metrics={"cost": cost})
 
 
+QUICK = {"xla_backend_optimization_level": 0}  # compiling is nearly all of the time here
+
+
 class Compiled(NamedTuple):
     """The functions of a strategy, compiled once for all laws."""
 
@@ -135,13 +138,14 @@ def compiled(name: str) -> Compiled:
         return state, trials
 
     scan = lambda state, numbers: jax.lax.scan(step, state, numbers)
+    jit = functools.partial(jax.jit, compiler_options=QUICK)
     return Compiled(
         lambda key: strategy.init(key, template(SPACE)),
-        jax.jit(lambda key, state: strategy.ask(key, state, N)),
-        jax.jit(strategy.tell),
-        jax.jit(step),
-        jax.jit(scan),
-        jax.jit(jax.vmap(scan)),
+        jit(lambda key, state: strategy.ask(key, state, N)),
+        jit(strategy.tell),
+        jit(step),
+        jit(scan),
+        jit(jax.vmap(scan)),
     )
 
 
@@ -356,7 +360,7 @@ def test_a_memory_names_the_metrics_that_it_misses() -> None:
 
 def test_impossible_links_are_refused_where_they_are_made() -> None:
     for make in (keep_best, keep_youngest):
-        with pytest.raises(ValueError, match="at least one trial"):
+        with pytest.raises(ValueError, match=r"\(0\): .* at least (one|1) trial"):
             make(0)
     with pytest.raises(ValueError, match="at least one link"):
         chain()
@@ -405,7 +409,7 @@ def test_keep_youngest_is_a_queue_of_bounded_length(size: int) -> None:
         queue.extend(_rows(trials))
         assert sorted(_rows(link.ask(jax.random.key(0), state, 1))) == sorted(queue)
     told = sum(len(_rows(t)) for t in _batches(np.random.default_rng(size), SIZES))
-    assert state.count == told
+    assert state.told == told
 
 
 @pytest.mark.parametrize("size", [1, 5])
@@ -504,7 +508,7 @@ def test_failed_trials_do_not_use_up_the_warm_up_of_a_mixture() -> None:
     trials = strategy.ask(jax.random.key(1), state, 3)
     scores = jnp.array([1.0, jnp.nan, jnp.nan])
     _, state = strategy.tell(jax.random.key(2), trials._replace(score=scores), state)
-    assert state.count == 1
+    assert state.told == 1
     assert strategy.ask(jax.random.key(3), state, 5).trace[0].tolist() == [True] * 3 + [False] * 2
 
 

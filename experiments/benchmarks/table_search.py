@@ -2,7 +2,7 @@
 
 Command: python experiments/benchmarks/table_search.py
   (add --table=FILE.npz for a table that has test accuracies)
-Cost: under half a minute on 2 cores.
+Cost: 4 to 8 seconds on 2 cores.
 Measured: microseconds per evaluation, the whole search included, of all seeds as one compiled
   program (compile time apart) and of a tight Python loop over lists, which takes some seeds only.
   Both draw tournaments with replacement and never forget the best, so `mean_best` and

@@ -53,7 +53,8 @@ class NasBench201Network(nnx.Module):
             [ResidualReduction(c, 2 * c, rngs=rngs), ResidualReduction(2 * c, 4 * c, rngs=rngs)]
         )
         self.norm = BatchNorm(4 * c)
-        self.classifier = nnx.Linear(4 * c, classes, rngs=rngs)
+        uniform = nnx.initializers.lecun_uniform()
+        self.classifier = nnx.Linear(4 * c, classes, kernel_init=uniform, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stages[0](self.stem_norm(self.stem(x)))

@@ -115,7 +115,9 @@ def _multiply_adds(jaxpr: Any) -> int:
         elif eqn.primitive.name == "conv_general_dilated":
             kernel, numbers = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
             total += out * math.prod(kernel) // kernel[numbers[0]]
-        inner = [_multiply_adds(j) for j in jax.core.jaxprs_in_params(eqn.params)]
+        values = [v if isinstance(v, tuple | list) else (v,) for v in eqn.params.values()]
+        jaxprs = [getattr(x, "jaxpr", x) for value in values for x in value]
+        inner = [_multiply_adds(j) for j in jaxprs if hasattr(j, "eqns")]
         if eqn.primitive.name == "scan":
             total += eqn.params["length"] * sum(inner)
         else:  # of the branches of a cond, the dearest

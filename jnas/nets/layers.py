@@ -10,12 +10,17 @@ from jnas.nets import ops
 
 
 class Conv(nnx.Module):
-    """A square convolution without bias; He-normal weights `[kernel, kernel, C, D]`."""
+    """A square convolution without bias; He-uniform weights `[kernel, kernel, C, D]`.
+
+    He et al. 2015, arXiv 1502.01852. Uniform rather than normal: it compiles several times faster.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs):
         shape = (kernel, kernel, inputs, outputs)
-        scale = math.sqrt(2 / (kernel * kernel * inputs))  # He et al. 2015, arXiv 1502.01852
-        self.kernel = nnx.Param(scale * jax.random.normal(rngs.params(), shape))
+        bound = math.sqrt(6 / (kernel * kernel * inputs))
+        self.kernel = nnx.Param(
+            jax.random.uniform(rngs.params(), shape, minval=-bound, maxval=bound)
+        )
         self.stride = stride
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -154,8 +154,9 @@ def _runs(path: str, records: Any, keys: list[str], metric: str) -> np.ndarray:
         ) from None
     if len(records) != SIZE or length.min() < 1 or values.ndim != 1 or np.any(~np.isfinite(values)):
         raise InputError(f"{path!r}: expected one or more finite {metric!r} for {SIZE} cells")
-    table = np.full((SIZE, length.max()), np.nan)
-    table[np.arange(length.max()) < length[:, None]] = values
+    most = int(length.max())
+    table = np.full((SIZE, most), np.nan)
+    table[np.arange(most) < length[:, None]] = values
     return table
 
 
