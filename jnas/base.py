@@ -350,6 +350,11 @@ def chain(*links: Strategy) -> Strategy:
 
     def tell(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         keys, traces, new = jax.random.split(key, len(links)), trials.trace, list(state)
+        if len(traces) != len(links):
+            raise ValueError(
+                f"chain of {len(links)} links was told rows with the trace of {len(traces)}: pass "
+                "on the trace that its own ask gave the rows."
+            )
         trials = settle(trials, "chain")
         for i in reversed(range(len(links))):
             trials, new[i] = links[i].tell(keys[i], trials._replace(trace=traces[i]), state[i])

@@ -37,6 +37,9 @@ def places(num_choices: Any, labels: Any) -> list[Place]:
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         most = int(counts.max())
         fixed = tuple(str(w) for w in (words or range(most)))
+        odd = [w for w in fixed if not w or any(c in w for c in " ,[]")]
+        if odd:
+            raise InputError(f"label {odd[0]!r}: a label is a word without space, comma or bracket")
         made.append(Place(name, counts, fixed, not words and most <= 10))
     return made
 
