@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jnas.base import InputError, Strategy, Trials, on_ask, settle
+from jnas.base import InputError, Strategy, Trials, below, on_ask, settle
 
 
 def select_tournament(size: int) -> Strategy:
@@ -56,7 +56,7 @@ def _evaluated(trials: Trials | None, who: str) -> Trials:
 def _draw(key: jax.Array, weight: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Indices of rows of weight > 0, uniform with replacement; any row where there is none."""
     live = jnp.cumsum(weight > 0)
-    nth = jax.random.randint(key, shape, 0, jnp.maximum(live[-1], 1))
+    nth = below(key, shape, jnp.maximum(live[-1], 1))
     return jnp.sum(nth[..., None] >= live, -1) % live.size  # branch-free search, fast under vmap
 
 

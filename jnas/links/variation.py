@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnas.base import (
     Space,
@@ -33,8 +34,8 @@ def mutate_one(space: Space) -> Strategy:
       A link from `[n]` parents to `[n]` children.
     """
     counts = choice_counts(space)
-    free = jnp.asarray([i for i, c in enumerate(counts) if c > 1], jnp.int32)
-    if not free.size:
+    free, nth = np.uint32(np.sum(counts > 1)), np.cumsum(counts > 1).astype(np.uint32) - 1
+    if not free:
         raise ValueError(f"mutate_one: space {space.name!r} has no choice that could be changed.")
 
     def change(key: jax.Array, trials: Trials | None, n: int) -> Trials:
@@ -46,12 +47,10 @@ def mutate_one(space: Space) -> Strategy:
                 f"mutate_one was given {x.shape[0]} parents for {n} children: "
                 "put a selection between the memory and it."
             )
-        k_place, k_step = jax.random.split(key)
-        place = free[jax.random.randint(k_place, (n,), 0, free.size)]
-        options = jnp.asarray(counts)[place]
-        step = jax.random.randint(k_step, (n,), 1, options)
-        hit = jnp.arange(counts.size) == place[:, None]
-        moved = (x + step[:, None]) % options[:, None]
-        return propose(from_vector(space, jnp.where(hit, moved, x)))
+        bits = jax.random.bits(key, (n, 2), jnp.uint32)  # as in `below`
+        hit = nth == bits[:, :1] % free
+        step = 1 + bits[:, 1:] % np.maximum(counts - 1, 1).astype(np.uint32)
+        moved = (x + step.astype(jnp.int32)) % counts
+        return propose(from_vector(space, jnp.where(hit & (counts > 1), moved, x)))
 
     return on_ask(change)
