@@ -128,6 +128,7 @@ def _search(args: list[str]) -> None:
     from jnas.search import run
 
     config, workdir = flags["config"].value, Path(flags["workdir"].value)
+    _host_devices(config.get("train", {}).get("devices", 1))
     setting = json.loads(json.dumps(config.to_dict()))
     check(workdir, setting)
     done = workdir / "result.json"
@@ -190,7 +191,7 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
     from jnas.final import train_final
 
     settings = {**section(config, "train"), **section(config, "final")}
-    for name in ("plan", "score"):
+    for name in ("plan", "devices", "score"):
         settings.pop(name, None)
     both, test = final_examples(config, dataset)
     found = train_final(
@@ -266,6 +267,13 @@ def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
         print(f"{key:24s}{value:.4f}" if isinstance(value, float) else f"{key:24s}{value}")
     if path is not None:
         print(f"{'result':24s}{path}" + (f"  ({note})" if note else ""))
+
+
+def _host_devices(n: int) -> None:
+    """Splits the CPU into `n` devices, where the user has not; other platforms take no notice."""
+    flag, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
+    if n > 1 and flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}={n}".strip()
 
 
 def _quiet() -> None:

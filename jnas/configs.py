@@ -117,7 +117,7 @@ def job_of(config: ConfigDict) -> Job:
         return Job(space, tabular(space, columns, config.get("score", "val_acc_200")))
     net, dataset = network_of(config)
     settings = section(config, "train")
-    options = {k: settings.pop(k) for k in ("plan", "score") if k in settings}
+    options = {k: settings.pop(k) for k in ("plan", "devices", "score") if k in settings}
     evaluator = train(
         net,
         training_of(settings, "train"),

@@ -186,7 +186,8 @@ def run(
         while done < rounds:
             assert compiled is not None
             started = time.perf_counter()
-            carry, trials = compiled(keys, carry, jnp.int32(done))
+            inputs = jax.device_put((keys, carry, jnp.int32(done)), compiled.input_shardings[0])
+            carry, trials = compiled(*inputs)
             new = table.add(jax.device_get(trials), done * batch)
             done += chunk
             seconds += time.perf_counter() - started

@@ -1,10 +1,10 @@
 """A population of NAS-Bench-201 cells trained on digits: jnas beside compiling every candidate.
 
 Command: python experiments/benchmarks/population.py
-Cost: 3 to 4 minutes on 2 cores, most of it to compile the plan vmap.
+Cost: 3 to 4 minutes on 2 cores, most of it compiling.
 Measured: microseconds per candidate and training step, initialisation and validation included, of
   - `jnas_us`, `vmap_us`: the evaluator `train` with its plans map and vmap, one program for all
-    architectures;
+    architectures; `spread_us`: the plan map over `--devices` devices (the CPU is split into them);
   - `each_us`: a loop in which every candidate is a program of its own, its architecture fixed, so
     that it has no branches and runs no unused operations; initialisation, the same for all, is
     compiled once. The loop takes a few candidates only, evenly spaced in multiply-adds;
@@ -18,6 +18,7 @@ Measured: microseconds per candidate and training step, initialisation and valid
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +51,9 @@ def distinct_cells(space: base.Space, n: int) -> np.ndarray:
 
 def compare(flags: argparse.Namespace) -> dict[str, Any]:
     """Runs all three and returns what the last line shows."""
+    if flags.devices > 1:
+        split = f"--xla_force_host_platform_device_count={flags.devices}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {split}".strip()
     dataset = data.load("digits")
     fit_on, score_on = (examples(dataset, s) for s in (dataset.train, dataset.validation))
     image, _, inputs = dataset.shape
@@ -66,8 +70,9 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
     key = jax.random.key(0)
     say(f"{n} candidates, {flags.steps} steps of batch {BATCH} on {device()}")
 
-    def population(plan: str) -> Callable[[jax.Array, jax.Array], dict[str, jax.Array]]:
-        evaluator = train(net, training, fit_on, score_on, classes=classes, plan=plan)
+    def population(plan: str, devices: int = 1) -> Callable[..., dict[str, jax.Array]]:
+        options = {"classes": classes, "plan": plan, "devices": devices}
+        evaluator = train(net, training, fit_on, score_on, **options)
         return lambda key, archs: evaluator.evaluate(key, base.propose(archs), ())[0].metrics
 
     on, held_out = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
@@ -85,6 +90,8 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
     every = jnp.asarray(archs)
     one_program, compile_seconds["map"] = compiled(population("map"), key, every)
     say(f"map: compiled in {compile_seconds['map']:.1f} s")
+    spread, compile_seconds["spread"] = compiled(population("map", flags.devices), key, every)
+    say(f"map on {flags.devices} devices: compiled in {compile_seconds['spread']:.1f} s")
     masked = every[: flags.vmap_candidates]
     at_once, compile_seconds["vmap"] = compiled(population("vmap"), key, masked)
     say(f"vmap of {len(masked)}: compiled in {compile_seconds['vmap']:.1f} s")
@@ -121,6 +128,7 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
     seconds = interleaved(
         {
             "map": lambda i: one_program(key, every),
+            "spread": lambda i: spread(key, every),
             "each": loop,
             "map of the same": lambda i: one_program(key, same),
             "vmap": lambda i: at_once(key, masked),
@@ -133,12 +141,14 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
     gflops = 2 * PRODUCT**3 * PRODUCTS / seconds["products"] / 1e9
     results = {
         "jnas_us": us("map", n),
+        "spread_us": us("spread", n),
         "vmap_us": us("vmap", len(masked)),
         "each_us": us("each", few),
         "jnas_same_us": us("map of the same", n),
         "compile_seconds": compile_seconds,
         "end_to_end_seconds": {
             "map": compile_seconds["map"] + seconds["map"],
+            "spread": compile_seconds["spread"] + seconds["spread"],
             "each": compile_seconds["each_once"]
             + (compile_seconds["each_per_candidate"] + seconds["each"] / few) * n,
         },
@@ -151,6 +161,7 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
     results["ratio_compile_each"] = total["each"] / total["map"]
     results["floor_ratio"] = results["jnas_us"] / results["floor_us"]
     say(f"map {results['jnas_us']:.0f} us per candidate and step, vmap {results['vmap_us']:.0f}")
+    say(f"map on {flags.devices} devices {results['spread_us']:.0f}")
     say(f"each {results['each_us']:.0f}, map of the same cells {results['jnas_same_us']:.0f}")
     say(f"the multiply-adds alone {results['floor_us']:.0f} at {gflops:.0f} GFLOP/s")
     say(f"{n} candidates from nothing: map {total['map']:.1f} s, each {total['each']:.1f} s")
@@ -159,6 +170,7 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
         "candidates": n,
         "compiled_each": few,
         "vmap_candidates": len(masked),
+        "devices": flags.devices,
         "steps": flags.steps,
         "batch": BATCH,
         "channels": flags.channels,
@@ -177,6 +189,7 @@ def parser() -> Parser:
     flags.add_count("--steps", 50, "training steps of a candidate")
     flags.add_count("--rounds", 3, "times all are measured, in turn; the median counts")
     flags.add_count("--compiled-each", 2, "candidates that the loop compiles, at most")
+    flags.add_count("--devices", 2, "devices that the plan map is spread over")
     flags.add_count("--vmap-candidates", 4, "candidates in the plan vmap, at most")
     return flags
 

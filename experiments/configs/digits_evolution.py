@@ -25,6 +25,7 @@ def get_config() -> ConfigDict:
                 "weight_decay": 5e-4,
                 "warmup": 0,
                 "plan": "map",
+                "devices": 2,
                 "score": "accuracy",
             },
             "final": {"steps": 660},

@@ -10,9 +10,9 @@ import optax
 
 from jnas.base import Architecture, Evaluator, InputError, Trials
 from jnas.evaluators.metrics import classification, confusion
+from jnas.evaluators.plans import population
 from jnas.nets import Net
 
-PLANS = ("map", "vmap")
 METRICS = ("accuracy", "recall", "f1", "loss")
 
 
@@ -130,6 +130,7 @@ def train(
     classes: int,
     score: str | Callable[[dict[str, jax.Array]], jax.Array] = "accuracy",
     plan: str = "map",
+    devices: int = 1,
 ) -> Evaluator:
     """Trains every architecture of a batch from scratch and scores it on held-out examples.
 
@@ -144,18 +145,17 @@ def train(
       classes: the number of classes.
       score: the metric to maximise (`loss` counts negatively), or a function of all metrics.
       plan: how the batch runs: `map`, one after another, each with just the operations that it
-        has; `vmap`, all at once, each with all operations masked. The numbers are the same to
-        float tolerance.
+        has; `vmap`, all at once, each with all operations masked.
+      devices: over how many devices the batch is spread. Plan and devices do not change the
+        numbers, to float tolerance.
 
     Returns:
       An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro), `loss` and the counts of
       the space, such as `params`.
 
     Raises:
-      InputError: an unknown plan or score.
+      InputError: an unknown plan or score, or too many devices.
     """
-    if plan not in PLANS:
-        raise InputError(f"plan {plan!r}: allowed are {', '.join(PLANS)}")
     allowed = [*METRICS, *net.space.counts]
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
@@ -168,10 +168,11 @@ def train(
         now, _ = advance(net, training, fit_on, k_order, arch, now, 0, training.steps)
         return measure(net, score_on, arch, now.params, now.state, classes)
 
+    every = population(one, plan, devices)
+
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
-        jobs = (jax.random.split(key, n), trials.arch)
-        metrics = jax.lax.map(one, jobs) if plan == "map" else jax.vmap(one)(jobs)
+        metrics = every((jax.random.split(key, n), trials.arch))
         for name, count in net.space.counts.items():
             metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
         if callable(score):
