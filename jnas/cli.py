@@ -270,7 +270,11 @@ def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
 
 
 def _host_devices(n: int) -> None:
-    """Splits the CPU into `n` devices, where the user has not; other platforms take no notice."""
+    """Splits the CPU into `n` devices, 0: one for each core, up to 8; where the user has not.
+
+    Other platforms take no notice.
+    """
+    n = n or min(os.cpu_count() or 1, 8)
     flag, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
     if n > 1 and flag not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}={n}".strip()

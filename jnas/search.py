@@ -57,17 +57,19 @@ def _rounds(
 ) -> tuple[tuple, Trials]:
     """Rounds `start` to `start + steps`; the key of a round depends on its number alone."""
 
-    def step(carry: tuple, keys: jax.Array) -> tuple[tuple, Trials]:
+    def step(carry: tuple, hashed: jax.Array) -> tuple[tuple, Trials]:
         strategic, evaluating = carry
-        k_ask, k_evaluate, k_tell = keys
+        k_ask, k_evaluate, k_tell = jax.random.wrap_key_data(hashed, impl=jax.random.key_impl(key))
         trials = strategy.ask(k_ask, strategic, batch)
         trials, evaluating = evaluator.evaluate(k_evaluate, trials, evaluating)
         trials = settle(trials, "search")
         _, strategic = strategy.tell(k_tell, trials, strategic)
         return (strategic, evaluating), trials._replace(trace=(), grad=None)
 
-    keys_of = lambda i: jax.random.split(jax.random.fold_in(key, i + 1), 3)
-    return jax.lax.scan(step, carry, jax.vmap(keys_of)(start + jnp.arange(steps)))
+    # All hashed before the loop, at once; as data, since JAX's check for reused keys takes keys
+    # that a vmapped scan runs over for used ones.
+    hash_of = lambda i: jax.random.key_data(jax.random.split(jax.random.fold_in(key, i + 1), 3))
+    return jax.lax.scan(step, carry, jax.vmap(hash_of)(start + jnp.arange(steps)))
 
 
 @dataclasses.dataclass(frozen=True)

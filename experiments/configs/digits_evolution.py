@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
                 "weight_decay": 5e-4,
                 "warmup": 0,
                 "plan": "map",
-                "devices": 2,
+                "devices": 0,
                 "score": "accuracy",
             },
             "final": {"steps": 660},

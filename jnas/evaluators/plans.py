@@ -21,8 +21,8 @@ def population(one: Callable[[Any], Any], plan: str = "map", devices: int = 1) -
       plan: `map` runs one row after another, so that a branch on data is a real branch and a
         candidate pays only for the operations that it has; `vmap` runs all rows at once, with
         every branch computed and masked.
-      devices: over how many devices the rows are spread, along a mesh axis `pop`. A batch that
-        does not fill them is padded with its last row.
+      devices: over how many devices the rows are spread, along a mesh axis `pop`; 0 is all there
+        are. A batch that does not fill them is padded with its last row.
 
     Returns:
       A function of a pytree with leaves `[n, ...]`, to the same of the results. The numbers do
@@ -34,8 +34,9 @@ def population(one: Callable[[Any], Any], plan: str = "map", devices: int = 1) -
     if plan not in PLANS:
         raise InputError(f"plan {plan!r}: allowed are {', '.join(PLANS)}")
     here = jax.devices()
-    if not 1 <= devices <= len(here):
-        raise InputError(f"devices={devices}: allowed are 1 to {len(here)}, all that JAX has here")
+    if not 0 <= devices <= len(here):
+        raise InputError(f"devices={devices}: allowed are 1 to {len(here)}, or 0 for all here")
+    devices = devices or len(here)
     every = jax.vmap(one) if plan == "vmap" else lambda batch: jax.lax.map(one, batch)
     if devices == 1:
         return every

@@ -146,8 +146,8 @@ def train(
       score: the metric to maximise (`loss` counts negatively), or a function of all metrics.
       plan: how the batch runs: `map`, one after another, each with just the operations that it
         has; `vmap`, all at once, each with all operations masked.
-      devices: over how many devices the batch is spread. Plan and devices do not change the
-        numbers, to float tolerance.
+      devices: over how many devices the batch is spread, 0 for all. Plan and devices do not
+        change the numbers, to float tolerance.
 
     Returns:
       An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro), `loss` and the counts of
