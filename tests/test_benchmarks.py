@@ -17,7 +17,8 @@ TABLE_KEYS = {
     *("python_seeds", "dataset", "device", *SIZES),
 }
 POPULATION_KEYS = {
-    *("jnas_us", "vmap_us", "each_us", "jnas_same_us", "compile_seconds", "end_to_end_seconds"),
+    *("jnas_us", "spread_us", "vmap_us", "each_us", "jnas_same_us", "devices"),
+    *("compile_seconds", "end_to_end_seconds"),
     *("flops_per_candidate_step", "matmul_gflops", "floor_us", "largest_accuracy_difference"),
     *("ratio_compile_each", "floor_ratio", "each", "candidates", "compiled_each"),
     *("vmap_candidates", "steps", "batch", "channels", "cells", "rounds", "device"),
