@@ -1,5 +1,6 @@
 """The final training of one architecture, and its one look at the test split."""
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,9 @@ def train_final(
     k_init, k_order = jax.random.split(jax.random.key(seed))
     now = jax.jit(lambda key: begin(net, training, fit_on, key))(k_init)
 
-    @jax.jit
-    def piece(now: Any, start: jax.Array) -> Any:
-        return advance(net, training, fit_on, k_order, fixed, now, start, chunk)
-
-    @jax.jit
-    def last(now: Any, start: jax.Array) -> Any:
-        rest = training.steps % chunk
-        return advance(net, training, fit_on, k_order, fixed, now, start, rest)
+    @functools.partial(jax.jit, static_argnums=2)
+    def piece(now: Any, start: jax.Array, steps: int) -> Any:
+        return advance(net, training, fit_on, k_order, fixed, now, start, steps)
 
     whole = {**(setting or {}), "architecture": net.space.describe(fixed), "seed": seed}
     with RunFolder(workdir, whole) as folder:
@@ -69,8 +65,7 @@ def train_final(
         meter = Progress("final training", training.steps, done, seconds, verbose)
         while done < training.steps:
             started = time.perf_counter()
-            full = training.steps - done >= chunk
-            now, losses = (piece if full else last)(now, jnp.int32(done))
+            now, losses = piece(now, jnp.int32(done), min(chunk, training.steps - done))
             losses = np.asarray(losses)
             rows = [{"step": done + i + 1, "loss": float(x)} for i, x in enumerate(losses)]
             done += len(rows)

@@ -16,7 +16,7 @@ from jnas.runs import RunFolder, check, clock
 BITS = Space("bits", np.full(6, 2))
 
 
-def ones(fail_below: int = 0, delay=None) -> Evaluator:
+def ones(fail_below: int = 0) -> Evaluator:
     """Counts ones; architectures with fewer than `fail_below` of them fail."""
 
     def evaluate(key, trials, state):
