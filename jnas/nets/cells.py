@@ -10,6 +10,7 @@ from jnas import spaces
 from jnas.nets import ops
 from jnas.nets.choices import OneOf, Repeat
 from jnas.nets.functional import Net, functional
+from jnas.nets.initial import lecun_uniform
 from jnas.nets.layers import BatchNorm, Conv, ReLUConvBN, ResidualReduction
 from jnas.spaces.nas_bench_201 import EDGES, OPERATIONS
 
@@ -53,8 +54,7 @@ class NasBench201Network(nnx.Module):
             [ResidualReduction(c, 2 * c, rngs=rngs), ResidualReduction(2 * c, 4 * c, rngs=rngs)]
         )
         self.norm = BatchNorm(4 * c)
-        uniform = nnx.initializers.lecun_uniform()
-        self.classifier = nnx.Linear(4 * c, classes, kernel_init=uniform, rngs=rngs)
+        self.classifier = nnx.Linear(4 * c, classes, kernel_init=lecun_uniform, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stages[0](self.stem_norm(self.stem(x)))

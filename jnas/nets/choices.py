@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jnas.nets import dispatch
+from jnas.nets.initial import pooled
+
 split: Any = nnx.split  # its stubs do not know how many filters there are
 
 
@@ -103,7 +106,7 @@ class OneOf(Searchable):
 
         branches = [branch(k) for k in range(len(graphs))]
 
-        y, buffers = jax.lax.switch(choice, branches, states, buffers, args)
+        y, buffers = dispatch.switch(choice, branches, states, buffers, args)
         for option, buffer in zip(self.options, buffers, strict=True):
             nnx.update(option, buffer)
         return y
@@ -137,7 +140,7 @@ class Repeat(Searchable):
         if not 0 <= least <= most or most < 1:
             raise ValueError(f"Repeat from {least} to {most} times: need 0 <= least <= most >= 1.")
         super().__init__([str(d) for d in range(least, most + 1)], name)
-        make = lambda key: split(block(nnx.Rngs(key)), Choice, ...)
+        make = lambda key: split(pooled(block, key), Choice, ...)
         graph, choices, _ = nnx.eval_shape(lambda: make(jax.random.key(0)))
         keys = jax.random.split(rngs.params(), most)
         stacked = jax.vmap(lambda key: make(key)[2])(keys)

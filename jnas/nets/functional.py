@@ -10,6 +10,7 @@ from flax import nnx
 
 from jnas.base import Architecture, Space
 from jnas.nets.choices import Choice, Searchable, split
+from jnas.nets.initial import pooled
 
 
 class Net(NamedTuple):
@@ -62,7 +63,7 @@ def functional(
         graphs[train] = split(abstract, nnx.Param, Choice, ...)
 
     def init(key: jax.Array) -> tuple[Any, Any]:
-        _, params, _, state = split(make(nnx.Rngs(key)), nnx.Param, Choice, ...)
+        _, params, _, state = split(pooled(make, key), nnx.Param, Choice, ...)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(state)
 
     def apply(

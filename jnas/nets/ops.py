@@ -1,9 +1,6 @@
-"""Operations in the forms that stay fast when many networks train inside one program.
+"""Pooling and normalisation in the forms that stay fast inside one program for many networks.
 
-XLA's CPU backend loses its fast path for convolutions inside loops, and under `vmap` a convolution
-over its kernels becomes a grouped one. So a convolution here is a matrix product over shifted
-copies of its input, with a backward rule of its own: a population of them is a batched product.
-All images are `[B, H, W, C]`.
+All images are `[B, H, W, C]`. Convolutions are in `jnas.nets.convolutions`.
 """
 
 import functools
@@ -12,73 +9,57 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas.nets.convolutions import conv, depthwise, shifted
 
-def _columns(x: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """The patches around every output pixel: `[B, H', W', kernel * kernel * C]`."""
-    if kernel == 1:
-        return x[:, ::stride, ::stride]
-    pad, (high, wide) = kernel // 2, x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    shifted = [
-        x[:, i : i + high : stride, j : j + wide : stride]
-        for i in range(kernel)
-        for j in range(kernel)
-    ]
-    return jnp.concatenate(shifted, -1)
+__all__ = [
+    "avg_pool_2x2",
+    "avg_pool_3x3",
+    "batch_norm",
+    "conv",
+    "depthwise",
+    "max_pool_3x3",
+    "relu_conv_norm",
+]
 
 
-def _product(columns: jax.Array, weight: jax.Array) -> jax.Array:
-    return jnp.einsum("bhwk,kd->bhwd", columns, weight.reshape(-1, weight.shape[-1]))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def avg_pool_3x3(x: jax.Array, stride: int = 1) -> jax.Array:
+    """The mean over 3x3 neighbours; pixels outside the image do not count."""
+    return sum(shifted(x, (3, stride, 1))) * _shares(x.shape, stride, x.dtype)  # type: ignore
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv(x: jax.Array, weight: jax.Array, stride: int = 1) -> jax.Array:
-    """A convolution without bias, zero-padded by `kernel // 2` on every side.
-
-    Args:
-      x: `[B, H, W, C]`.
-      weight: `[kernel, kernel, C, D]`, the kernel odd.
-      stride: the step between outputs.
-
-    Returns:
-      `[B, ceil(H / stride), ceil(W / stride), D]`.
-    """
-    return _product(_columns(x, weight.shape[0], stride), weight)
+def _shares(shape: tuple[int, ...], stride: int, dtype: jnp.dtype) -> jax.Array:
+    """1 / the neighbours inside the image, `[H', W', 1]`."""
+    inside = [3 - (np.arange(n) == 0) - (np.arange(n) == n - 1) for n in shape[1:3]]
+    counts = np.outer(*(side[::stride] for side in inside))
+    return jnp.asarray(1 / counts[:, :, None], dtype)
 
 
-def _conv_forward(x: jax.Array, weight: jax.Array, stride: int) -> tuple:
-    return conv(x, weight, stride), (x, weight)
+def _avg_forward(x: jax.Array, stride: int) -> tuple[jax.Array, jax.Array]:
+    return avg_pool_3x3(x, stride), x
 
 
-def _conv_backward(stride: int, saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, weight = saved
-    make = functools.partial(_columns, kernel=weight.shape[0], stride=stride)
-    columns, pull = jax.vjp(make, x)  # made again rather than kept: kernel^2 times less memory
-    dweight = jnp.einsum("bhwk,bhwd->kd", columns, grad).reshape(weight.shape)
+def _avg_backward(stride: int, x: jax.Array, grad: jax.Array) -> tuple[jax.Array]:
+    grad = grad * _shares(x.shape, stride, grad.dtype)
     if stride == 1:
-        back = jnp.flip(weight, (0, 1)).swapaxes(2, 3)
-        return _product(_columns(grad, weight.shape[0], 1), back), dweight
-    flat = weight.reshape(-1, weight.shape[-1])
-    return pull(jnp.einsum("bhwd,kd->bhwk", grad, flat))[0], dweight
+        return (sum(shifted(grad, (3, 1, 1))),)  # type: ignore
+    total = lambda x: sum(shifted(x, (3, stride, 1)))
+    return jax.linear_transpose(total, x)(grad)
 
 
-conv.defvjp(_conv_forward, _conv_backward)
+avg_pool_3x3.defvjp(_avg_forward, _avg_backward)
 
 
-def _shifted_sum(x: jax.Array, axis: int) -> jax.Array:
-    """x[i - 1] + x[i] + x[i + 1] along an axis, with zeros outside."""
-    pad = [(0, 0)] * x.ndim
-    pad[axis] = (1, 1)
-    size, padded = x.shape[axis], jnp.pad(x, pad)
-    return sum(jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(3))  # type: ignore
-
-
-def avg_pool_3x3(x: jax.Array) -> jax.Array:
-    """The mean over 3x3 neighbours at stride 1; pixels outside the image do not count."""
-    inside = [np.full(n, 3.0, np.float32) - (np.arange(n) == 0) - (np.arange(n) == n - 1)
-              for n in x.shape[1:3]]  # fmt: skip
-    count = np.outer(*inside)[:, :, None].astype(np.float32)
-    return _shifted_sum(_shifted_sum(x, 1), 2) * jnp.asarray(1 / count, x.dtype)
+def max_pool_3x3(x: jax.Array, stride: int = 1) -> jax.Array:
+    """The largest of 3x3 neighbours; pixels outside the image do not count."""
+    low = jnp.finfo(x.dtype).min
+    for axis in (1, 2):
+        pads = [(0, 0)] * 4
+        pads[axis] = (1, 1)
+        padded, size = jnp.pad(x, pads, constant_values=low), x.shape[axis]
+        parts = [jax.lax.slice_in_dim(padded, i, i + size, stride, axis) for i in range(3)]
+        x = functools.reduce(jnp.maximum, parts)
+    return x
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:
@@ -129,3 +110,42 @@ def _batch_norm_backward(eps: float, saved: tuple, grads: tuple) -> tuple:
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def relu_conv_norm(
+    x: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, stride: int, eps: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """ReLU, `conv` and `batch_norm` with one backward rule, which keeps one image: the middle one.
+
+    Args:
+      x: `[B, H, W, C]`.
+      weight: `[kernel, kernel, C, D]`.
+      scale: gamma, `[D]`.
+      bias: beta, `[D]`.
+      stride: of the convolution.
+      eps: added to the variance.
+
+    Returns:
+      `(y, mean, variance)` as `batch_norm` does.
+    """
+    return batch_norm(conv(jax.nn.relu(x), weight, stride), scale, bias, eps)
+
+
+def _relu_conv_norm_forward(
+    x: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, stride: int, eps: float
+) -> tuple:
+    middle = conv(jax.nn.relu(x), weight, stride)
+    out, (_, mean, inverse, _) = _batch_norm_forward(middle, scale, bias, eps)
+    return out, (x, weight, scale, middle, mean, inverse)
+
+
+def _relu_conv_norm_backward(stride: int, eps: float, saved: tuple, grads: tuple) -> tuple:
+    x, weight, scale, middle, mean, inverse = saved
+    dmiddle, dscale, dbias = _batch_norm_backward(eps, (middle, mean, inverse, scale), grads)
+    before, pull = jax.vjp(lambda x, w: conv(x, w, stride), jax.nn.relu(x), weight)
+    dx, dweight = pull(dmiddle)
+    return jnp.where(x > 0, dx, 0), dweight, dscale, dbias
+
+
+relu_conv_norm.defvjp(_relu_conv_norm_forward, _relu_conv_norm_backward)

@@ -1,0 +1,191 @@
+"""Convolutions in the forms that stay fast when many networks train inside one program.
+
+Inside a loop XLA's CPU backend loses its fast path for the gradients of a convolution, and under
+`vmap` a convolution over its kernels becomes a grouped one. So the backward rules are written out
+as plain convolutions, and a population of convolutions is a batched matrix product over shifted
+copies of the input. `jnas.nets.forms` says which form is used. All images are `[B, H, W, C]`.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from jnas.nets import forms
+
+Size = tuple[int, int, int]  # kernel, stride, dilation
+
+
+def conv(x: jax.Array, weight: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
+    """A convolution without bias, zero-padded by `dilation * (kernel // 2)` on every side.
+
+    Args:
+      x: `[B, H, W, C]`.
+      weight: `[kernel, kernel, C, D]`, the kernel odd.
+      stride: the step between outputs.
+      dilation: the step between the taps of the kernel.
+
+    Returns:
+      `[B, ceil(H / stride), ceil(W / stride), D]`.
+    """
+    if weight.shape[0] == 1:
+        return x[:, ::stride, ::stride] @ weight[0, 0]
+    return _conv((weight.shape[0], stride, dilation), x, weight)
+
+
+def depthwise(x: jax.Array, weight: jax.Array, stride: int = 1, dilation: int = 1) -> jax.Array:
+    """A convolution of every channel by itself, padded as `conv` is.
+
+    Args:
+      x: `[B, H, W, C]`.
+      weight: `[kernel, kernel, C]`, the kernel odd.
+      stride: the step between outputs.
+      dilation: the step between the taps of the kernel.
+
+    Returns:
+      `[B, ceil(H / stride), ceil(W / stride), C]`.
+    """
+    size = (weight.shape[0], stride, dilation)
+    if forms.form("depthwise") == "lax":
+        return _lax(size, x, weight[:, :, None], groups=x.shape[-1])
+    return _depthwise(size, x, weight)
+
+
+def shifted(x: jax.Array, size: Size) -> list[jax.Array]:
+    """The input as every tap of a kernel sees it: kernel^2 arrays `[B, H', W', C]`."""
+    kernel, stride, dilation = size
+    pad, (high, wide) = dilation * (kernel // 2), x.shape[1:3]
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    steps = range(0, kernel * dilation, dilation)
+    return [x[:, i : i + high : stride, j : j + wide : stride] for i in steps for j in steps]
+
+
+def _columns(x: jax.Array, size: Size) -> jax.Array:
+    return jnp.concatenate(shifted(x, size), -1)
+
+
+def _lax(size: Size, x: jax.Array, weight: jax.Array, groups: int = 1) -> jax.Array:
+    kernel, stride, dilation = size
+    pad = dilation * (kernel // 2)
+    return jax.lax.conv_general_dilated(
+        x,
+        weight,
+        (stride, stride),
+        ((pad, pad), (pad, pad)),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _product(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
+    return _columns(x, size) @ weight.reshape(-1, weight.shape[-1])
+
+
+def _input_gradient(size: Size, grad: jax.Array, weight: jax.Array, x: jax.Array) -> jax.Array:
+    """By a convolution of the gradient, its pixels apart by the stride, with the mirrored kernel."""
+    kernel, stride, dilation = size
+    reach = dilation * (kernel // 2)
+    pads = []
+    for full, short in zip(x.shape[1:3], grad.shape[1:3], strict=True):
+        pads.append((reach, full - 1 - stride * (short - 1) + reach))
+    return jax.lax.conv_general_dilated(
+        grad,
+        jnp.flip(weight, (0, 1)).swapaxes(2, 3),
+        (1, 1),
+        pads,
+        lhs_dilation=(stride, stride),
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _input_gradient_product(
+    size: Size, grad: jax.Array, weight: jax.Array, x: jax.Array
+) -> jax.Array:
+    if size[1] == 1:
+        return _product(size, grad, jnp.flip(weight, (0, 1)).swapaxes(2, 3))
+    flat = weight.reshape(-1, weight.shape[-1])
+    return jax.linear_transpose(lambda x: _columns(x, size), x)(grad @ flat.T)[0]
+
+
+def _weight_gradient(size: Size, x: jax.Array, grad: jax.Array) -> jax.Array:
+    """By a convolution in which channels and examples change places."""
+    kernel, stride, dilation = size
+    if stride > 1:
+        return _weight_gradient_product(size, x, grad)
+    pad = dilation * (kernel // 2)
+    found = jax.lax.conv_general_dilated(
+        x.transpose(3, 1, 2, 0),
+        grad.transpose(1, 2, 0, 3),
+        (dilation, dilation),
+        ((pad, pad), (pad, pad)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return found.transpose(1, 2, 0, 3)
+
+
+def _weight_gradient_product(size: Size, x: jax.Array, grad: jax.Array) -> jax.Array:
+    # The columns are made again rather than kept: kernel^2 times less memory.
+    found = jnp.einsum("bhwk,bhwd->kd", _columns(x, size), grad)
+    return found.reshape(size[0], size[0], x.shape[-1], grad.shape[-1])
+
+
+def _formed(alone: Callable, product: Callable, size: Size, *args: jax.Array) -> jax.Array:
+    """One of two functions by the form of now; the form `convs` where a population runs it."""
+
+    @custom_vmap
+    def run(*args: jax.Array) -> jax.Array:
+        return (alone if forms.form("conv") == "lax" else product)(size, *args)
+
+    @run.def_vmap
+    def many(n: int, batched: list[bool], *args: jax.Array) -> tuple[jax.Array, bool]:
+        del n
+        axes = tuple(0 if b else None for b in batched)
+        chosen = alone if forms.form("convs") == "lax" else product
+        return jax.vmap(functools.partial(chosen, size), axes)(*args), True
+
+    return run(*args)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
+    return _formed(_lax, _product, size, x, weight)
+
+
+def _conv_forward(size: Size, x: jax.Array, weight: jax.Array) -> tuple:
+    return _conv(size, x, weight), (x, weight)
+
+
+def _conv_backward(size: Size, saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = saved
+    dx = _formed(_input_gradient, _input_gradient_product, size, grad, weight, x)
+    dweight = _formed(_weight_gradient, _weight_gradient_product, size, x, grad)
+    return dx, dweight
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _depthwise(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
+    taps = weight.reshape(-1, weight.shape[-1])
+    return sum(s * tap for s, tap in zip(shifted(x, size), taps, strict=True))  # type: ignore
+
+
+def _depthwise_forward(size: Size, x: jax.Array, weight: jax.Array) -> tuple:
+    return _depthwise(size, x, weight), (x, weight)
+
+
+def _depthwise_backward(size: Size, saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = saved
+    dtaps = jnp.stack([jnp.sum(s * grad, (0, 1, 2)) for s in shifted(x, size)])
+    if size[1] == 1:
+        return _depthwise(size, grad, jnp.flip(weight, (0, 1))), dtaps.reshape(weight.shape)
+    spread = jax.linear_transpose(lambda x: _depthwise(size, x, weight), x)
+    return spread(grad)[0], dtaps.reshape(weight.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
