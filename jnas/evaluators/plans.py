@@ -1,7 +1,7 @@
 """Execution plans: how a program for one candidate becomes a program for a population."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,44 +9,102 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jnas.base import InputError
+from jnas.nets import dispatch, forms
 
-PLANS = ("map", "vmap")
+PLANS = ("map", "vmap", "grouped")
+BLOCK = 8  # rows of a block of the plan grouped
 
 
-def population(one: Callable[[Any], Any], plan: str = "map", devices: int = 1) -> Callable:
+class Plan(NamedTuple):
+    """How a population runs. It changes speed and memory, not numbers, to float tolerance.
+
+    name: `map` runs one row after another, so that a branch on data is a real branch and a
+      candidate pays only for the operations that it has; `vmap` runs all rows at once, with every
+      branch computed and masked; `grouped` runs all at once, with the rows that chose an operation
+      gathered into blocks, so that they pay only for the operations that they have.
+    chunk: rows that are held at once on a device, for vmap and grouped; 0 for all.
+    forms: of operations (`jnas.nets.forms`), as (operation, form) pairs; the rest by default.
+    """
+
+    name: str = "map"
+    chunk: int = 0
+    forms: tuple[tuple[str, str], ...] = ()
+
+
+def check(name: str) -> str:
+    """The name of a plan.
+
+    Raises:
+      InputError: it is unknown.
+    """
+    if name not in PLANS:
+        raise InputError(f"plan {name!r}: allowed are {', '.join(PLANS)}, auto")
+    return name
+
+
+def population(one: Callable[[Any], Any], plan: Plan | str = "map", devices: int = 1) -> Callable:
     """Runs `one` for every row of a batch.
 
     Args:
       one: a function of one row.
-      plan: `map` runs one row after another, so that a branch on data is a real branch and a
-        candidate pays only for the operations that it has; `vmap` runs all rows at once, with
-        every branch computed and masked.
+      plan: a plan, or its name.
       devices: over how many devices the rows are spread, along a mesh axis `pop`; 0 is all there
-        are. A batch that does not fill them is padded with its last row.
+        are. A batch that does not fill devices and chunks is padded with its last row.
 
     Returns:
-      A function of a pytree with leaves `[n, ...]`, to the same of the results. The numbers do
-      not depend on plan and devices, to float tolerance.
+      A function of a pytree with leaves `[n, ...]`, to the same of the results.
 
     Raises:
       InputError: an unknown plan, or more devices than there are.
     """
-    if plan not in PLANS:
-        raise InputError(f"plan {plan!r}: allowed are {', '.join(PLANS)}")
+    plan = Plan(plan) if isinstance(plan, str) else plan
+    check(plan.name)
     here = jax.devices()
     if not 0 <= devices <= len(here):
         raise InputError(f"devices={devices}: allowed are 1 to {len(here)}, or 0 for all here")
     devices = devices or len(here)
-    every = jax.vmap(one) if plan == "vmap" else lambda batch: jax.lax.map(one, batch)
+    local = lambda batch: _local(one, plan, batch)
     if devices == 1:
-        return every
+        return local
     mesh, rows = Mesh(np.asarray(here[:devices]), ("pop",)), PartitionSpec("pop")
-    spread = jax.shard_map(every, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    spread = jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    return lambda batch: _padded(spread, batch, devices)
 
-    def run(batch: Any) -> Any:
-        n = jax.tree.leaves(batch)[0].shape[0]
-        full = -(-n // devices) * devices
-        padded = jax.tree.map(lambda x: x[jnp.minimum(jnp.arange(full), n - 1)], batch)
-        return jax.tree.map(lambda x: x[:n], spread(padded))
 
-    return run
+def _local(one: Callable, plan: Plan, batch: Any) -> Any:
+    """The rows of one device."""
+    n = _rows(batch)
+    with forms.using(**dict(plan.forms)):
+        if plan.name == "map":
+            return jax.lax.map(one, batch)
+        every = jax.vmap(one)
+        if plan.name == "grouped":
+            every = lambda batch, f=every: _grouped(f, batch)
+        chunk = min(plan.chunk or n, n)
+        if chunk == n:
+            return every(batch)
+        return _padded(lambda batch: _in_chunks(every, batch, chunk), batch, chunk)
+
+
+def _grouped(every: Callable, batch: Any) -> Any:
+    with dispatch.grouped(BLOCK):
+        return every(batch)
+
+
+def _in_chunks(every: Callable, batch: Any, chunk: int) -> Any:
+    cut = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), batch)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.lax.map(every, cut))
+
+
+def _padded(run: Callable, batch: Any, multiple: int) -> Any:
+    """`run` on a batch filled up with its last row to a multiple of a number of rows."""
+    n = _rows(batch)
+    full = -(-n // multiple) * multiple
+    if full == n:
+        return run(batch)
+    filled = jax.tree.map(lambda x: x[jnp.minimum(jnp.arange(full), n - 1)], batch)
+    return jax.tree.map(lambda x: x[:n], run(filled))
+
+
+def _rows(batch: Any) -> int:
+    return jax.tree.leaves(batch)[0].shape[0]

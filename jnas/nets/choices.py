@@ -169,7 +169,8 @@ class Repeat(Searchable):
                 x, buffers = run(*args)
             else:
                 runs = i < depth + self.least
-                x, buffers = jax.lax.cond(runs, run, lambda x, c, p, b: (x, b), *args)
+                ways = [lambda x, c, p, b: (x, b), run]
+                x, buffers = dispatch.switch(runs.astype(jnp.int32), ways, *args)
             return (x, total), buffers
 
         layers = (jnp.arange(self.most), () if self.shared else choices, params, buffers)

@@ -85,7 +85,7 @@ def _product(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _input_gradient(size: Size, grad: jax.Array, weight: jax.Array, x: jax.Array) -> jax.Array:
-    """By a convolution of the gradient, its pixels apart by the stride, with the mirrored kernel."""
+    """A convolution of the gradient, its pixels a stride apart, with the mirrored kernel."""
     kernel, stride, dilation = size
     reach = dilation * (kernel // 2)
     pads = []
@@ -172,7 +172,7 @@ _conv.defvjp(_conv_forward, _conv_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _depthwise(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
     taps = weight.reshape(-1, weight.shape[-1])
-    return sum(s * tap for s, tap in zip(shifted(x, size), taps, strict=True))  # type: ignore
+    return sum(s * tap for s, tap in zip(shifted(x, size), taps, strict=True))
 
 
 def _depthwise_forward(size: Size, x: jax.Array, weight: jax.Array) -> tuple:

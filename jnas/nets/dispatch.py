@@ -1,17 +1,34 @@
-"""Running one of several branches, chosen by data, with an exact and lean backward pass.
+"""Running one of several branches, chosen by data: exactly, leanly, and for a population at once.
 
 JAX differentiates `lax.switch` by letting every branch hand over the saved values of all branches,
 most of them zeros. Here the branches share slots for what they save: there are as many as the
 neediest branch fills, and what a branch saves of its own arguments is not copied at all.
+
+Under `vmap` JAX runs every branch for every row and keeps one. With `grouped(block)` the rows that
+chose a branch are gathered into blocks, and each block runs its branch as one batched program.
 """
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+_blocks: list[int] = []
+
+
+@contextlib.contextmanager
+def grouped(block: int) -> Iterator[None]:
+    """Programs traced inside run the rows of a batched switch in blocks of equal choice."""
+    _blocks.append(block)
+    try:
+        yield
+    finally:
+        _blocks.pop()
 
 
 class _Recipe(NamedTuple):
@@ -67,7 +84,60 @@ def _unwrapped(leaf: Any) -> tuple[Any, Callable[[Any], Any]]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _switch(branches: tuple[Callable, ...], index: Any, smooth: list, fixed: list) -> Any:
-    return jax.lax.switch(index, branches, smooth, fixed)
+    return _choose(index, branches, smooth, fixed)
+
+
+def _choose(index: jax.Array, branches: Sequence[Callable], *args: Any) -> Any:
+    """`lax.switch`, whose rows are grouped where it is batched inside `grouped`."""
+    plain = lambda index, *args: jax.lax.switch(index, branches, *args)
+    if not _blocks:
+        return plain(index, *args)
+    run = custom_vmap(plain)
+
+    @run.def_vmap
+    def many(n: int, batched: Any, index: jax.Array, *args: Any) -> tuple[Any, Any]:
+        leaves, tree = jax.tree.flatten(args)
+        lead = jax.tree.leaves(batched[1:])
+        axes = jax.tree.unflatten(tree, [0 if b else None for b in lead])
+        wide = [jax.vmap(branch, axes) for branch in branches]
+        if not batched[0]:
+            out = jax.lax.switch(index, wide, *args)
+        else:
+            out = _in_blocks(n, index, wide, leaves, lead, tree)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return run(index, *args)
+
+
+def _in_blocks(
+    n: int, index: jax.Array, wide: list[Callable], leaves: list, lead: list[bool], tree: Any
+) -> Any:
+    """Runs blocks of rows that share their branch, and puts the results in their rows.
+
+    There are enough blocks for any choice of branches, so no choice needs another program; those
+    left over are skipped. A block that is not full repeats its last row.
+    """
+    size, kinds = min(_blocks[-1], n), len(wide)
+    many = (n + kinds * (size - 1)) // size
+    order = jnp.argsort(index)
+    counts = jnp.sum(index[:, None] == jnp.arange(kinds), 0)
+    ends, block_ends = jnp.cumsum(counts), jnp.cumsum(-(-counts // size))
+    pick = lambda rows: [x[rows] if b else x for x, b in zip(leaves, lead, strict=True)]
+    run = lambda k, rows: jax.lax.switch(k, wide, *jax.tree.unflatten(tree, pick(rows)))
+    shapes = jax.eval_shape(run, index[0], jnp.zeros(size, jnp.int32))
+    out = jax.tree.map(lambda s: jnp.zeros((n, *s.shape[1:]), s.dtype), shapes)
+
+    def step(out: Any, m: jax.Array) -> tuple[Any, None]:
+        def fill(out: Any) -> Any:
+            k = jnp.searchsorted(block_ends, m, side="right")
+            first = jnp.where(k > 0, block_ends[k - 1], 0)
+            start = ends[k] - counts[k] + (m - first) * size
+            rows = order[jnp.minimum(start + jnp.arange(size), ends[k] - 1)]
+            return jax.tree.map(lambda o, y: o.at[rows].set(y), out, run(k, rows))
+
+        return jax.lax.cond(m < block_ends[-1], fill, lambda out: out, out), None
+
+    return jax.lax.scan(step, out, jnp.arange(many))[0]
 
 
 def _pull(branch: Callable, smooth: list, fixed: list) -> tuple[Any, list, _Recipe]:
@@ -99,7 +169,7 @@ def _forward(branches: tuple[Callable, ...], index: Any, smooth: list, fixed: li
         return y, [filled[i] if i in filled else jnp.zeros(*slot) for i, slot in enumerate(slots)]
 
     runs = [functools.partial(run, k) for k in range(len(branches))]
-    y, values = jax.lax.switch(index, runs, smooth, fixed)
+    y, values = _choose(index, runs, smooth, fixed)
     return y, _Saved((index, smooth, fixed, values), tuple(recipes))
 
 
@@ -132,7 +202,7 @@ def _backward(branches: tuple[Callable, ...], saved: _Saved, grad: Any) -> tuple
         return jax.tree.unflatten(recipe.tree, leaves)(grad)[0]
 
     backs = [functools.partial(back, recipe) for recipe in saved.recipes]
-    return None, jax.lax.switch(index, backs, smooth, fixed, values, grad), None
+    return None, _choose(index, backs, smooth, fixed, values, grad), None
 
 
 _switch.defvjp(_forward, _backward)

@@ -20,6 +20,7 @@ FORMS = {
     "depthwise": ("shifts", "lax"),
 }
 _chosen: dict[str, str] = {}
+_watchers: list[set[str]] = []
 
 
 def default(operation: str) -> str:
@@ -34,6 +35,8 @@ def default(operation: str) -> str:
 
 def form(operation: str) -> str:
     """The form of an operation now."""
+    for asked in _watchers:
+        asked.add(operation)
     return _chosen.get(operation) or default(operation)
 
 
@@ -57,3 +60,13 @@ def using(**forms: str) -> Iterator[None]:
     finally:
         _chosen.clear()
         _chosen.update(before)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[set[str]]:
+    """The operations whose form is asked for inside."""
+    _watchers.append(set())
+    try:
+        yield _watchers[-1]
+    finally:
+        _watchers.pop()

@@ -25,7 +25,7 @@ __all__ = [
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def avg_pool_3x3(x: jax.Array, stride: int = 1) -> jax.Array:
     """The mean over 3x3 neighbours; pixels outside the image do not count."""
-    return sum(shifted(x, (3, stride, 1))) * _shares(x.shape, stride, x.dtype)  # type: ignore
+    return sum(shifted(x, (3, stride, 1))) * _shares(x.shape, stride, x.dtype)
 
 
 def _shares(shape: tuple[int, ...], stride: int, dtype: jnp.dtype) -> jax.Array:
@@ -143,7 +143,7 @@ def _relu_conv_norm_forward(
 def _relu_conv_norm_backward(stride: int, eps: float, saved: tuple, grads: tuple) -> tuple:
     x, weight, scale, middle, mean, inverse = saved
     dmiddle, dscale, dbias = _batch_norm_backward(eps, (middle, mean, inverse, scale), grads)
-    before, pull = jax.vjp(lambda x, w: conv(x, w, stride), jax.nn.relu(x), weight)
+    pull = jax.vjp(lambda x, w: conv(x, w, stride), jax.nn.relu(x), weight)[1]
     dx, dweight = pull(dmiddle)
     return jnp.where(x > 0, dx, 0), dweight, dscale, dbias
 
