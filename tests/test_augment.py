@@ -104,15 +104,16 @@ def test_the_share_of_a_mixture_is_beta_distributed(alpha: float) -> None:
     np.testing.assert_allclose(mixed[0], expected, rtol=1e-5)
 
 
-def test_a_vmapped_row_equals_a_row_alone() -> None:
+def test_a_vmapped_row_equals_a_row_alone_and_differs_from_its_neighbours() -> None:
     x, keys = jnp.asarray(images()), lambda: jax.random.split(jax.random.key(2), 4)
     spec = Augment(True, 2, 3, 0.5)
     one = jax.jit(lambda key: augment(spec, key, x, lambda x: x.astype(jnp.float32)))
-    together = jax.vmap(one)(keys())
+    mixed, shares = jax.vmap(one)(keys())
     for i in range(4):
-        same = lambda a, b, i=i: np.testing.assert_array_equal(a[i], b)
-        jax.tree.map(same, together, one(keys()[i]))
-    assert len(np.unique(together[1])) == 4
+        alone, share = one(keys()[i])
+        np.testing.assert_allclose(mixed[i], alone, rtol=1e-6)
+        assert share == shares[i]
+    assert len(np.unique(shares)) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-"""What a training step can do: schedules, clipping, soft labels, averages, precision, validation."""
+"""What a training does beside descending: schedules, soft labels, averages, validation, stops."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -68,17 +70,27 @@ def _arch(choice: int) -> Any:
     return {"middle": jnp.int32(choice)}
 
 
+QUICK = {"xla_backend_optimization_level": 0}  # compiling is nearly all of the time here
+
+
+@functools.cache
+def _start(training: Training) -> Progress:
+    return jax.jit(lambda: begin(NET, training, FIT, jax.random.key(1)), compiler_options=QUICK)()
+
+
+@functools.cache
+def _piece(training: Training, steps: int) -> Callable:
+    def piece(now: Progress, arch: Any, start: jax.Array) -> tuple[Progress, jax.Array]:
+        return advance(NET, training, FIT, jax.random.key(2), arch, now, start, steps)
+
+    return jax.jit(piece, compiler_options=QUICK)
+
+
 def _run(training: Training, pieces: tuple[int, ...], choice: int = CONV) -> tuple[Progress, Any]:
     """A training in pieces, from the same keys always."""
-    go = jax.jit(
-        lambda now, start, steps: advance(
-            NET, training, FIT, jax.random.key(2), _arch(choice), now, start, steps
-        ),
-        static_argnums=2,
-    )
-    now, losses, start = begin(NET, training, FIT, jax.random.key(1)), [], 0
+    now, losses, start = _start(training), [], 0
     for steps in pieces:
-        now, loss = go(now, jnp.int32(start), steps)
+        now, loss = _piece(training, steps)(now, _arch(choice), jnp.int32(start))
         losses.append(loss)
         start += steps
     return now, np.concatenate(losses)
@@ -86,8 +98,12 @@ def _run(training: Training, pieces: tuple[int, ...], choice: int = CONV) -> tup
 
 def _evaluate(net: Any, training: Training, arch: Any, **options: Any) -> Trials:
     evaluator = train(net, training, FIT, HELD_OUT, classes=CLASSES, **options)
-    trials = propose(jax.tree.map(jnp.asarray, arch))
-    return jax.jit(lambda key: evaluator.evaluate(key, trials, ())[0])(jax.random.key(0))
+    score = lambda key, arch: evaluator.evaluate(key, propose(arch), ())[0]
+    return jax.jit(score, compiler_options=QUICK)(jax.random.key(0), arch)
+
+
+def _archs(*choices: int) -> Any:
+    return {"middle": jnp.asarray(choices, jnp.int32)}
 
 
 def _rates(settings: dict[str, Any]) -> np.ndarray:
@@ -121,7 +137,7 @@ def test_the_norm_of_each_candidates_gradient_is_clipped_and_no_other() -> None:
 
 def test_clipping_reaches_the_steps() -> None:
     slow = training_of(CONFIG | {"momentum": 0.0, "clip": 1e-3, "warmup": 0}, "train")
-    (now, _), start = _run(slow, (1,)), begin(NET, slow, FIT, jax.random.key(1))
+    (now, _), start = _run(slow, (1,)), _start(slow)
     moved = jax.tree.map(jnp.subtract, now.params, start.params)
     np.testing.assert_allclose(optax.tree.norm(moved), 0.1 * 1e-3, rtol=1e-3)
 
@@ -140,17 +156,18 @@ def test_the_loss_is_the_cross_entropy_of_the_soft_labels(smoothing: float, alph
         assert 0.02 < share < 0.98
         x = share * x + (1 - share) * x[before]
         labels = share * labels + (1 - share) * labels[before]
-    params, state = NET.init(jax.random.key(1))
-    logits = np.asarray(NET.apply(params, state, _arch(CONV), x, train=True)[0], np.float64)
+    params, state = _start(training)[:2]
+    apply = jax.jit(lambda x: NET.apply(params, state, _arch(CONV), x, train=True)[0])
+    logits = np.asarray(apply(x), np.float64)
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     np.testing.assert_allclose(losses[0], -(labels * log_p).sum(-1).mean(), rtol=1e-5)
 
 
 def test_the_evaluated_weights_are_the_average_of_those_after_each_step() -> None:
     training, decay = TRAINING._replace(ema=0.7), 0.7
-    seen = []
-    for steps in range(1, 7):  # without averaging, stopped after each step
-        now, _ = _run(TRAINING, (steps,))
+    now, seen = _start(TRAINING), []
+    for i in range(6):  # without averaging
+        now, _ = _piece(TRAINING, 1)(now, _arch(CONV), jnp.int32(i))
         seen.append((now.params, now.state))
     share = decay ** np.arange(5, -1, -1)
     share = share / share.sum()
@@ -161,26 +178,31 @@ def test_the_evaluated_weights_are_the_average_of_those_after_each_step() -> Non
     jax.tree.map(close, (now.params, now.state), seen[-1])  # the training itself is as without
 
 
-def test_averages_are_what_is_scored() -> None:
-    training = TRAINING._replace(ema=0.9)
-    found = _evaluate(NET, training, {"middle": [CONV]})
-    k_init, k_order = jax.random.split(jax.random.split(jax.random.key(0), 1)[0])
+def _by_hand(training: Training, key: jax.Array) -> dict[str, jax.Array]:
+    """A convolution trained and measured with its averages."""
 
-    @jax.jit
-    def by_hand(k_init: jax.Array, k_order: jax.Array) -> dict[str, jax.Array]:
+    def run(key: jax.Array) -> dict[str, jax.Array]:
+        k_init, k_order = jax.random.split(key)
         now = begin(NET, training, FIT, k_init)
-        now, _ = advance(NET, training, FIT, k_order, _arch(CONV), now, 0, 12)
+        now, _ = advance(NET, training, FIT, k_order, _arch(CONV), now, 0, training.steps)
         return measure(NET, HELD_OUT, _arch(CONV), *weights(training, now), CLASSES)
 
-    for name, value in by_hand(k_init, k_order).items():
+    return jax.jit(run, compiler_options=QUICK)(key)
+
+
+def test_averages_are_what_is_scored() -> None:
+    training = TRAINING._replace(ema=0.9)
+    found = _evaluate(NET, training, _archs(CONV))
+    expected = _by_hand(training, jax.random.split(jax.random.key(0), 1)[0])
+    for name, value in expected.items():
         np.testing.assert_allclose(found.metrics[name][0], value, rtol=1e-5)
-    plain = _evaluate(NET, TRAINING, {"middle": [CONV]})
+    plain = _evaluate(NET, TRAINING, _archs(CONV))
     assert plain.metrics["loss"][0] != found.metrics["loss"][0]
 
 
 def test_bfloat16_is_close_to_float32_and_keeps_all_state_in_float32() -> None:
     half = TRAINING._replace(dtype="bfloat16", ema=0.9)
-    start = begin(NET, half, FIT, jax.random.key(1))
+    start = _start(half)
     now, losses = _run(half, (12,))
     _, exact = _run(TRAINING, (12,))
     assert 0 < np.abs(losses - exact).max() < 0.03
@@ -192,9 +214,9 @@ def test_bfloat16_is_close_to_float32_and_keeps_all_state_in_float32() -> None:
     assert products and all("bf16" in line for line in products)
 
 
-@pytest.mark.parametrize("plan", ["map", "vmap"])
+@pytest.mark.parametrize("plan", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_validation_equals_a_training_that_stops_there(plan: str) -> None:
-    archs = {"middle": [CONV, SKIP]}
+    archs = _archs(CONV, SKIP)
     full = TRAINING._replace(validate_at=(7, 3), ema=0.5)
     found = _evaluate(NET, full, archs, plan=plan)
     at = {f"{name}_at_{step}" for name in METRICS for step in (3, 7)}
@@ -211,7 +233,7 @@ def test_a_validation_equals_a_training_that_stops_there(plan: str) -> None:
 
 def test_a_loss_at_a_step_can_be_the_score() -> None:
     training = TRAINING._replace(steps=4, validate_at=(2,))
-    found = _evaluate(NET, training, {"middle": [SKIP]}, score="loss_at_2")
+    found = _evaluate(NET, training, _archs(SKIP), score="loss_at_2")
     assert found.score[0] == -found.metrics["loss_at_2"][0] < 0
 
 
@@ -237,7 +259,7 @@ def test_a_diverged_candidate_takes_no_more_steps() -> None:
 @pytest.mark.parametrize("plan", ["map", "vmap"])
 def test_a_diverged_candidate_has_weight_0_and_the_values_from_before(plan: str) -> None:
     training = _leap(12, at=8)._replace(validate_at=(8, 11))
-    found = _evaluate(NET, training, {"middle": [CONV, SKIP]}, plan=plan)
+    found = _evaluate(NET, training, _archs(CONV, SKIP), plan=plan)
     assert found.weight.tolist() == [0, 0] and found.score.tolist() == [0, 0]
     assert (found.metrics["loss_at_8"] > 0).all()
     assert found.metrics["loss"].tolist() == found.metrics["accuracy"].tolist() == [0, 0]
@@ -246,8 +268,8 @@ def test_a_diverged_candidate_has_weight_0_and_the_values_from_before(plan: str)
 @pytest.mark.parametrize("plan", ["map", "vmap"])
 def test_a_diverged_candidate_disturbs_no_other_with_everything_switched_on(plan: str) -> None:
     training = EVERYTHING._replace(validate_at=(5,))
-    bad = _evaluate(NET, training, {"middle": [CONV, EXPLODE, SKIP]}, plan=plan)
-    fine = _evaluate(NET, training, {"middle": [CONV, SKIP, SKIP]}, plan=plan)
+    bad = _evaluate(NET, training, _archs(CONV, EXPLODE, SKIP), plan=plan)
+    fine = _evaluate(NET, training, _archs(CONV, SKIP, SKIP), plan=plan)
     assert bad.weight.tolist() == [1, 0, 1] and fine.weight.tolist() == [1, 1, 1]
     rows = np.array([0, 2])
     for name in bad.metrics:
@@ -262,7 +284,7 @@ def test_training_in_pieces_equals_training_at_once_with_everything_switched_on(
 
 
 def test_both_plans_give_the_same_numbers_with_everything_in_float32() -> None:
-    training, archs = EVERYTHING._replace(dtype="float32"), {"middle": [CONV, SKIP, CONV]}
+    training, archs = EVERYTHING._replace(dtype="float32"), _archs(CONV, SKIP, CONV)
     mapped, vmapped = (_evaluate(NET, training, archs, plan=plan) for plan in ("map", "vmap"))
     for name in METRICS:
         close = {"rtol": 5e-3, "atol": 1e-4}
@@ -270,15 +292,15 @@ def test_both_plans_give_the_same_numbers_with_everything_in_float32() -> None:
 
 
 def test_what_is_off_adds_nothing_to_a_step() -> None:
-    def primitives(training: Training) -> list[str]:
+    def operations(training: Training) -> list[str]:
         start = jax.eval_shape(lambda: begin(NET, training, FIT, jax.random.key(1)))
         step = lambda now: advance(NET, training, FIT, jax.random.key(2), _arch(CONV), now, 0, 1)
         return str(jax.make_jaxpr(step)(start)).split()
 
-    plain = primitives(TRAINING)
-    assert plain.count("random_fold_in") == sum("random_fold_in" in word for word in plain) or plain
-    drawn = lambda words: sum(word.startswith("random_") for word in words)
-    assert len(jax.tree.leaves(begin(NET, TRAINING, FIT, jax.random.key(1)).average)) == 0
+    count = lambda words, what: sum(word.startswith(what) for word in words)
+    plain = operations(TRAINING)
+    assert count(plain, "random_fold_in") == 1  # the order of an epoch
+    assert count(plain, "bf16") == 0 and _start(TRAINING).average == ()
     for change in (
         {"augment": Augment(flip=True)},
         {"augment": Augment(mixup=0.2)},
@@ -286,22 +308,32 @@ def test_what_is_off_adds_nothing_to_a_step() -> None:
         {"smoothing": 0.1},
         {"dtype": "bfloat16"},
     ):
-        assert len(primitives(TRAINING._replace(**change))) > len(plain)
-    assert drawn(primitives(TRAINING._replace(ema=0.9, smoothing=0.1))) == drawn(plain)
+        more = operations(TRAINING._replace(**change))
+        assert len(more) > len(plain), change
+        drawn = 3 if "augment" in change else 1
+        assert count(more, "random_fold_in") == drawn, change
+    off = {"augment": Augment(), "ema": 0.0, "smoothing": 0.0, "dtype": "float32"}
+    assert operations(TRAINING._replace(**off, validate_at=(3,))) == plain
 
 
 RATES, DECAYS = (0.02, 0.1, 0.3), (0.0, 0.01)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam")]
+
+
+@pytest.mark.parametrize("optimizer", [*OTHERS, "adamw"])
 def test_a_candidate_with_hyperparameters_equals_a_training_with_those_values(
     optimizer: str,
 ) -> None:
     net = joint(NET, learning_rate=RATES, weight_decay=DECAYS)
     settings = CONFIG | {"optimizer": optimizer}
     archs = {
-        "architecture": {"middle": [CONV, CONV, SKIP]},
-        "hyperparameters": {"learning_rate": [0, 2, 1], "weight_decay": [1, 0, 1]},
+        "architecture": _archs(CONV, CONV, SKIP),
+        "hyperparameters": {
+            "learning_rate": jnp.array([0, 2, 1]),
+            "weight_decay": jnp.array([1, 0, 1]),
+        },
     }
     searched = settings | {"learning_rate": RATES, "weight_decay": DECAYS}
     found = _evaluate(net, training_of(searched, "train"), archs)
@@ -320,12 +352,12 @@ def test_a_searched_momentum_of_0_is_no_momentum() -> None:
     values = {"momentum": jnp.float32(0)}
     plain = training_of(CONFIG | {"momentum": 0.0}, "train").optimizer
     params = jnp.array([1.0, -2.0])
-    for rule in (searched(values),):
-        state, other = rule.init(params), plain.init(params)
-        for g in ([0.5, 1.0], [-1.0, 3.0], [2.0, 0.1]):
-            update, state = rule.update(jnp.asarray(g), state, params)
-            expected, other = plain.update(jnp.asarray(g), other, params)
-            np.testing.assert_allclose(update, expected, rtol=1e-6)
+    rule = searched(values)
+    state, other = rule.init(params), plain.init(params)
+    for g in ([0.5, 1.0], [-1.0, 3.0], [2.0, 0.1]):
+        update, state = rule.update(jnp.asarray(g), state, params)
+        expected, other = plain.update(jnp.asarray(g), other, params)
+        np.testing.assert_allclose(update, expected, rtol=1e-6)
 
 
 def test_the_final_training_takes_a_joint_architecture_and_the_averaged_weights() -> None:
@@ -341,10 +373,7 @@ def test_the_final_training_takes_a_joint_architecture_and_the_averaged_weights(
     alone = train_final(NET, arch["architecture"], fixed, FIT, HELD_OUT, **options)
     names = ("test_loss", "test_accuracy", "params")
     assert [found[k] for k in names] == pytest.approx([alone[k] for k in names], rel=1e-5)
-    k_init, k_order = jax.random.split(jax.random.key(0))
-    now = begin(NET, fixed, FIT, k_init)
-    now, _ = advance(NET, fixed, FIT, k_order, _arch(CONV), now, 0, 12)
-    expected = measure(NET, HELD_OUT, _arch(CONV), *weights(fixed, now), CLASSES)
+    expected = _by_hand(fixed, jax.random.key(0))
     assert alone["test_loss"] == pytest.approx(float(expected["loss"]), rel=1e-4)
 
 
