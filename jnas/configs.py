@@ -1,8 +1,9 @@
 """From a config to the objects of a run."""
 
+import functools
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,14 @@ from ml_collections import ConfigDict
 
 from jnas import data, tables
 from jnas.base import Evaluator, InputError, Space, Strategy
-from jnas.evaluators import Examples, Training, tabular, train
+from jnas.evaluators import Augment, Examples, Training, joint, tabular, train
+from jnas.evaluators.train import check as check_training
 from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES
 from jnas.spaces import SPACES
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+SEARCHED = ("learning_rate", "momentum", "weight_decay")
 
 
 def resolve(kind: str, name: str, registry: Mapping[str, Callable]) -> Callable:
@@ -57,16 +60,21 @@ def strategy_of(config: ConfigDict, space: Space) -> Strategy:
 
 
 def training_of(settings: dict[str, Any], kind: str) -> Training:
-    """Optimizer and schedule: linear warm-up, then cosine to zero.
+    """How a config trains: linear warm-up, then cosine to zero.
 
     Args:
-      settings: `steps`, `batch_size`, `optimizer` (sgd with Nesterov momentum, adam or adamw),
-        `learning_rate`, `momentum`, `weight_decay`, `warmup` (steps).
+      settings: of the optimizer `optimizer` (sgd with Nesterov momentum, adam or adamw),
+        `learning_rate`, `momentum`, `weight_decay`, each a number or a tuple of values to search
+        over, `warmup` (steps) and `clip` (the largest norm of a candidate's gradient, 0 for any);
+        of the augmentation `flip`, `crop`, `cutout`, `mixup`; and `steps`, `batch_size`,
+        `smoothing`, `ema`, `dtype`, `validate_at`.
       kind: the section of the config, for errors.
 
     Returns:
-      The training.
+      The training, whose optimizer is a function of hyperparameters where any is searched.
     """
+    if kind == "final":  # nothing is validated in it
+        settings = {k: v for k, v in settings.items() if k != "validate_at"}
     return call(kind, _training, **settings)
 
 
@@ -74,28 +82,102 @@ def _training(
     steps: int = 100,
     batch_size: int = 64,
     optimizer: str = "sgd",
-    learning_rate: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
+    learning_rate: float | Sequence[float] = 0.1,
+    momentum: float | Sequence[float] = 0.9,
+    weight_decay: float | Sequence[float] = 0.0,
     warmup: int = 0,
+    clip: float = 0.0,
+    flip: bool = False,
+    crop: int = 0,
+    cutout: int = 0,
+    mixup: float = 0.0,
+    smoothing: float = 0.0,
+    ema: float = 0.0,
+    dtype: str = "float32",
+    validate_at: tuple[int, ...] = (),
 ) -> Training:
+    for name, whole in (("steps", steps), ("batch_size", batch_size), ("warmup", warmup)):
+        if type(whole) is not int:
+            raise InputError(f"{name}={whole!r}: a whole number is needed")
     if steps < 1 or batch_size < 1:
         raise InputError(f"steps={steps}, batch_size={batch_size}: both have to be at least 1")
     if not 0 <= warmup < steps:
         raise InputError(f"warmup={warmup}: it has to be at least 0 and less than steps={steps}")
     if optimizer not in OPTIMIZERS:
         raise InputError(f"unknown optimizer {optimizer!r}; allowed: {', '.join(OPTIMIZERS)}")
-    rate = optax.warmup_cosine_decay_schedule(
-        learning_rate if warmup == 0 else 0.0, learning_rate, warmup, steps
+    known = {"learning_rate": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
+    for name, given in known.items():
+        for value in given if isinstance(given, tuple | list) else [given]:
+            _at_least_0(name, value, 1 if name == "momentum" else np.inf)
+    _at_least_0("clip", clip)
+    fixed = {k: v for k, v in known.items() if not isinstance(v, tuple | list)}
+    make = functools.partial(_rule, optimizer, steps, warmup, clip, **fixed)
+    names = [k for k in known if k not in fixed]
+    rule = (lambda values: make(**{k: values[k] for k in names})) if names else make()
+    return Training(
+        optimizer=rule,
+        steps=steps,
+        batch_size=batch_size,
+        augment=Augment(flip, crop, cutout, mixup),
+        smoothing=smoothing,
+        ema=ema,
+        dtype=dtype,
+        validate_at=validate_at,
     )
+
+
+def _at_least_0(name: str, value: Any, below: float = np.inf) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 <= value < below:
+        limit = " and less than 1" if below == 1 else ""
+        raise InputError(f"{name}={value!r}: a number of at least 0{limit} is needed")
+
+
+def _rule(
+    optimizer: str,
+    steps: int,
+    warmup: int,
+    clip: float,
+    *,
+    learning_rate: Any,
+    momentum: Any,
+    weight_decay: Any,
+) -> optax.GradientTransformation:
+    """An optimizer, whose last three settings may be arrays."""
+    start = learning_rate if warmup == 0 else 0.0
+    parts = [
+        optax.linear_schedule(start, learning_rate, warmup),
+        optax.cosine_decay_schedule(learning_rate, steps - warmup),
+    ]
+    rate = optax.join_schedules(parts, [warmup])
     decay = optax.add_decayed_weights(weight_decay)
     if optimizer == "adamw":
         rule = optax.adamw(rate, weight_decay=weight_decay)
     elif optimizer == "adam":
         rule = optax.chain(decay, optax.adam(rate))
     else:
-        rule = optax.chain(decay, optax.sgd(rate, momentum=momentum or None, nesterov=momentum > 0))
-    return Training(rule, steps, batch_size)
+        moves = not isinstance(momentum, int | float) or momentum > 0
+        sgd = optax.sgd(rate, momentum=momentum if moves else None, nesterov=moves)
+        rule = optax.chain(decay, sgd)
+    return optax.chain(optax.clip_by_global_norm(clip), rule) if clip else rule
+
+
+def searched(config: ConfigDict) -> dict[str, Sequence[float]]:
+    """The hyperparameters of `config.train` that are given as values to search over.
+
+    Raises:
+      InputError: such values in `config.final`, or for a setting that cannot be searched.
+    """
+    for kind in ("train", "final"):
+        for name, value in section(config, kind).items():
+            if isinstance(value, tuple | list) and name != "validate_at":
+                if name not in SEARCHED:
+                    allowed = ", ".join(SEARCHED)
+                    raise InputError(f"{kind}.{name}={value}: values can be searched of {allowed}")
+                if kind == "final":
+                    raise InputError(f"final.{name}={value}: values to search over go into train")
+    given = section(config, "train")
+    return {k: v for k in SEARCHED if isinstance(v := given.get(k), tuple | list)}
 
 
 class Job(NamedTuple):
@@ -118,10 +200,13 @@ def job_of(config: ConfigDict) -> Job:
     net, dataset = network_of(config)
     settings = section(config, "train")
     options = {k: settings.pop(k) for k in ("plan", "devices", "score") if k in settings}
+    fit_on = examples(dataset, dataset.train)
+    last = {k: v for k, v in section(config, "final").items() if k not in options}
+    check_training(training_of({**settings, **last}, "final"), fit_on)  # before hours of search
     evaluator = train(
         net,
         training_of(settings, "train"),
-        examples(dataset, dataset.train),
+        fit_on,
         examples(dataset, dataset.validation),
         classes=dataset.num_classes,
         **options,
@@ -130,14 +215,18 @@ def job_of(config: ConfigDict) -> Job:
 
 
 def network_of(config: ConfigDict) -> tuple[Net, data.Dataset]:
-    """The network and its data set, test split left closed."""
+    """The network, over a joint space where hyperparameters are searched, and its data set.
+
+    The test split stays closed.
+    """
     settings = section(config, "data")
     dataset = call("data", data.load, settings.pop("name", "digits"), **settings)
     if len(dataset.shape) != 3 or dataset.shape[0] != dataset.shape[1]:
         raise InputError(f"data {dataset.name!r} has shape {dataset.shape}: square images needed")
     make = resolve("space", config.get("space", "nas_bench_201"), NETS)
     shape = {"classes": dataset.num_classes, "image": dataset.shape[0], "inputs": dataset.shape[2]}
-    return call("net", make, **{**section(config, "net"), **shape}), dataset
+    net, values = call("net", make, **{**section(config, "net"), **shape}), searched(config)
+    return (joint(net, **values) if values else net), dataset
 
 
 def examples(dataset: data.Dataset, split: data.Split) -> Examples:

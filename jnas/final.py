@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError
-from jnas.evaluators.train import Examples, Training, advance, begin, measure
+from jnas.evaluators.train import Examples, Training, advance, begin, measure, weights
 from jnas.nets import Net, count_params
 from jnas.runs import Progress, RunFolder
 
@@ -74,7 +74,7 @@ def train_final(
             meter.show(done, f"loss {np.mean(losses):.4f}")
         meter.end()
     look = jax.jit(lambda p, s: measure(net, test, fixed, p, s, classes))
-    metrics = {k: float(v) for k, v in look(now.params, now.state).items()}
+    metrics = {k: float(v) for k, v in look(*weights(training, now)).items()}
     if not np.isfinite(metrics["loss"]):
         raise InputError("the final training diverged: choose a smaller final.learning_rate")
     names = {k: f"test_{k}" for k in ("accuracy", "recall", "f1", "loss")}

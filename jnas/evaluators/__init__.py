@@ -1,6 +1,8 @@
 """Evaluators: they score a batch of proposed architectures."""
 
+from jnas.evaluators.augment import Augment
+from jnas.evaluators.joint import joint
 from jnas.evaluators.tabular import tabular
 from jnas.evaluators.train import Examples, Training, train
 
-__all__ = ["Examples", "Training", "tabular", "train"]
+__all__ = ["Augment", "Examples", "Training", "joint", "tabular", "train"]

@@ -8,12 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnas.base import Architecture, Evaluator, InputError, Trials
+from jnas.base import Architecture, Evaluator, InputError, Trials, template
+from jnas.evaluators.augment import Augment, augment, mix
+from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.metrics import classification, confusion
 from jnas.evaluators.plans import population
 from jnas.nets import Net
+from jnas.spaces.joint import Joint, hyperparameters
 
 METRICS = ("accuracy", "recall", "f1", "loss")
+DTYPES = ("float32", "bfloat16")
+AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs count from 0
 
 
 class Examples(NamedTuple):
@@ -24,17 +29,40 @@ class Examples(NamedTuple):
     mean: Any = 0.0  # for the last axis of x
     std: Any = 1.0
 
+    def scaled(self, raw: jax.Array) -> jax.Array:
+        """Raw examples as the inputs of a network, float32."""
+        return (raw.astype(jnp.float32) - self.mean) / self.std
+
     def inputs(self, rows: jax.Array) -> jax.Array:
         """The scaled inputs of some rows, float32."""
-        return (self.x[rows].astype(jnp.float32) - self.mean) / self.std
+        return self.scaled(self.x[rows])
 
 
 class Training(NamedTuple):
-    """How a network is trained: the optimizer knows its schedule."""
+    """How a network is trained. What is off by default costs nothing.
 
-    optimizer: optax.GradientTransformation
+    Attributes:
+      optimizer: it knows its schedule; or a function from the hyperparameters `{name: f32[]}` of
+        an architecture to an optimizer, whose initial state does not depend on them.
+      steps: how many.
+      batch_size: examples in a step.
+      augment: what is done to the images of every batch.
+      smoothing: the part of a label that is spread over all classes.
+      ema: decay of the average of weights and batch statistics that is evaluated in their place,
+        0 for none. It is corrected for its start, so that initial weights do not enter it.
+      dtype: of the forward and backward pass of a step, `float32` or `bfloat16`. Weights,
+        optimizer, batch statistics, the loss and all evaluation are float32.
+      validate_at: steps after which `train` measures too, such as `accuracy_at_100`.
+    """
+
+    optimizer: Any
     steps: int
     batch_size: int = 64
+    augment: Augment = Augment()
+    smoothing: float = 0.0
+    ema: float = 0.0
+    dtype: str = "float32"
+    validate_at: tuple[int, ...] = ()
 
 
 class Progress(NamedTuple):
@@ -44,12 +72,35 @@ class Progress(NamedTuple):
     state: Any
     optimizer: Any
     order: jax.Array  # int32[N], the shuffled examples of the running epoch
+    alive: jax.Array  # bool[], false from the first loss on that is not finite
+    average: Any = ()  # of params and state, where they are averaged
+
+
+def check(training: Training, data: Examples) -> None:
+    """Raises `InputError` for a setting that cannot be."""
+    for name in ("smoothing", "ema"):
+        value = getattr(training, name)
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise InputError(f"{name}={value!r}: it has to be at least 0 and less than 1")
+    if training.dtype not in DTYPES:
+        raise InputError(f"dtype {training.dtype!r}: allowed are {', '.join(DTYPES)}")
+    at, steps = training.validate_at, training.steps
+    fine = isinstance(at, tuple | list) and all(type(i) is int and 1 <= i <= steps for i in at)
+    if not fine or len(set(at)) < len(at):
+        raise InputError(
+            f"validate_at={at!r}: different whole numbers from 1 to {steps} are needed"
+        )
+    check_augment(training.augment, data.x.shape)
 
 
 def begin(net: Net, training: Training, data: Examples, key: jax.Array) -> Progress:
     """A network before its first step, initialised from `key`."""
+    check(training, data)
     params, state = net.init(key)
-    return Progress(params, state, training.optimizer.init(params), jnp.arange(data.y.shape[0]))
+    rule = _optimizer(net, training, template(net.space))
+    average = optax.ema(training.ema).init(_averaged(params, state)) if training.ema else ()
+    order = jnp.arange(data.y.shape[0])
+    return Progress(params, state, rule.init(params), order, jnp.bool_(True), average)
 
 
 def advance(
@@ -61,11 +112,13 @@ def advance(
     progress: Progress,
     start: Any,
     steps: int,
-) -> tuple[Progress, jax.Array]:
+) -> tuple[Progress, Any]:
     """Trains by `steps` steps of cross-entropy on shuffled batches.
 
-    Every epoch is a new permutation that depends on `key` and the epoch only; the rest of an
-    epoch that does not fill a batch is dropped. So training in pieces equals training at once.
+    Every epoch is a new permutation that depends on `key` and the epoch only, and so does the
+    augmentation of a batch on `key` and the step; the rest of an epoch that does not fill a batch
+    is dropped. So training in pieces equals training at once. At a loss that is not finite it
+    ends; under `vmap` it goes on with the other rows, in vain.
 
     Args:
       net: the network.
@@ -78,15 +131,70 @@ def advance(
       steps: how many to take, static.
 
     Returns:
-      The progress, and the loss of every step f32[steps].
+      The progress, and the loss of every step f32[steps]; NaN where none was taken any more.
     """
+    step = _step(net, training, data, key, arch)
+    return _loop(lambda now, i: step(now, start + i), progress, 0, steps, jnp.full(steps, jnp.nan))
+
+
+def weights(training: Training, progress: Progress) -> tuple[Any, Any]:
+    """`(params, state)` to evaluate: the averages where they are kept."""
+    if not training.ema:
+        return progress.params, progress.state
+    mean = progress.average
+    params, floats = optax.tree.bias_correction(mean.ema, training.ema, mean.count)
+    ready = iter(floats)
+    state = jax.tree.map(lambda x: next(ready) if _is_float(x) else x, progress.state)
+    return params, state
+
+
+def _loop(
+    step: Callable, progress: Progress, first: Any, last: Any, losses: jax.Array | None = None
+) -> tuple[Progress, Any]:
+    """Steps number `first` to `last`; their losses are written to the places of their numbers."""
+
+    def body(carry: tuple) -> tuple:
+        i, now, losses = carry
+        new, loss = step(now, i)
+        if losses is not None:
+            losses = losses.at[i].set(jnp.where(now.alive, loss, jnp.nan))
+        return i + 1, new, losses
+
+    goes_on = lambda carry: (carry[0] < last) & _needed(carry[1].alive)
+    return jax.lax.while_loop(goes_on, body, (jnp.int32(first), progress, losses))[1:]
+
+
+@jax.custom_batching.custom_vmap
+def _needed(alive: jax.Array) -> jax.Array:
+    """Whether a loop has to go on: a vmapped one has, without a mask over its state."""
+    return alive
+
+
+@_needed.def_vmap
+def _needed_vmapped(axis_size: int, batched: list[bool], alive: jax.Array) -> tuple:
+    del axis_size, batched, alive
+    return jnp.bool_(True), False
+
+
+def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Architecture) -> Any:
+    """The function `(progress, number of the step) -> (progress, loss)`."""
     size = min(training.batch_size, data.y.shape[0])
     per_epoch = data.y.shape[0] // size
+    rule = _optimizer(net, training, arch)
+    spec = training.augment
 
-    def loss_of(params: Any, state: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, Any]:
-        logits, state = net.apply(params, state, arch, x, train=True)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.mean(losses), state
+    def batch(rows: jax.Array, i: jax.Array) -> tuple:
+        if spec == Augment():
+            return data.inputs(rows), data.y[rows], None
+        k_step = jax.random.fold_in(jax.random.fold_in(key, AUGMENTATION), i)
+        x, share = augment(spec, k_step, data.x[rows], data.scaled)
+        return x, data.y[rows], share
+
+    def loss_of(params: Any, state: Any, x: jax.Array, y: jax.Array, share: Any) -> tuple:
+        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
+        logits, new = net.apply(small[0], state, small[1], small[2], train=True)
+        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
+        return jnp.mean(_losses(logits.astype(jnp.float32), y, training.smoothing, share)), new
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
         epoch, place = i // per_epoch, i % per_epoch
@@ -94,11 +202,42 @@ def advance(
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, state), grads = grad(now.params, now.state, data.inputs(rows), data.y[rows])
-        updates, optimizer = training.optimizer.update(grads, now.optimizer, now.params)
-        return Progress(optax.apply_updates(now.params, updates), state, optimizer, order), loss
+        (loss, state), grads = grad(now.params, now.state, *batch(rows, i))
+        updates, optimizer = rule.update(grads, now.optimizer, now.params)
+        params, average = optax.apply_updates(now.params, updates), now.average
+        if training.ema:
+            average = optax.ema(training.ema).update(_averaged(params, state), average)[1]
+        alive = now.alive & jnp.isfinite(loss)
+        return Progress(params, state, optimizer, order, alive, average), loss
 
-    return jax.lax.scan(step, progress, start + jnp.arange(steps))
+    return step
+
+
+def _optimizer(net: Net, training: Training, arch: Architecture) -> optax.GradientTransformation:
+    rule = training.optimizer
+    return rule(hyperparameters(net.space, arch)) if callable(rule) else rule
+
+
+def _losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
+    """Cross-entropy of every row, with soft labels where there are any."""
+    if not smoothing and share is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, labels if share is None else mix(labels, share))
+
+
+def _is_float(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _averaged(params: Any, state: Any) -> tuple[Any, list[jax.Array]]:
+    """What is averaged: counters and random keys of a state are not."""
+    return params, [x for x in jax.tree.leaves(state) if _is_float(x)]
+
+
+def _cast(tree: Any) -> Any:
+    half = lambda x: x.astype(jnp.bfloat16) if _is_float(x) else x
+    return jax.tree.map(half, tree)
 
 
 def measure(
@@ -134,29 +273,38 @@ def train(
 ) -> Evaluator:
     """Trains every architecture of a batch from scratch and scores it on held-out examples.
 
-    Row `i` draws its initial weights and its order of examples from its own key, so a candidate
-    does not depend on its neighbours; one that diverges gets weight 0.
+    Row `i` draws its initial weights, its order of examples and its augmentation from its own key,
+    so a candidate does not depend on its neighbours; one that diverges stops and gets weight 0.
 
     Args:
-      net: the network; one program serves all its architectures.
-      training: optimizer, steps and batch size.
+      net: the network; one program serves all its architectures. One over a joint space
+        (`jnas.evaluators.joint`) trains every candidate with hyperparameters of its own.
+      training: optimizer, steps, batch size and all else that a step does.
       fit_on: the training examples.
       score_on: the validation examples.
       classes: the number of classes.
-      score: the metric to maximise (`loss` counts negatively), or a function of all metrics.
+      score: the metric to maximise (a loss counts negatively), or a function of all metrics.
       plan: how the batch runs: `map`, one after another, each with just the operations that it
         has; `vmap`, all at once, each with all operations masked.
       devices: over how many devices the batch is spread, 0 for all. Plan and devices do not
         change the numbers, to float tolerance.
 
     Returns:
-      An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro), `loss` and the counts of
-      the space, such as `params`.
+      An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro) and `loss`, the same after
+      the steps `training.validate_at`, such as `accuracy_at_100`, and the counts of the space,
+      such as `params`.
 
     Raises:
-      InputError: an unknown plan or score, or too many devices.
+      InputError: an unknown plan or score, too many devices, or a training that cannot be.
     """
-    allowed = [*METRICS, *net.space.counts]
+    check(training, fit_on)
+    if callable(training.optimizer) != isinstance(net.space, Joint):
+        raise InputError(
+            "an optimizer that is a function of hyperparameters and a net from "
+            "jnas.evaluators.joint need each other: one of the two is missing"
+        )
+    at = [f"{name}_at_{step}" for step in training.validate_at for name in METRICS]
+    allowed = [*METRICS, *at, *net.space.counts]
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
@@ -165,8 +313,20 @@ def train(
         key, arch = row
         k_init, k_order = jax.random.split(key)
         now = begin(net, training, fit_on, k_init)
-        now, _ = advance(net, training, fit_on, k_order, arch, now, 0, training.steps)
-        return measure(net, score_on, arch, now.params, now.state, classes)
+        step = _step(net, training, fit_on, k_order, arch)
+
+        def piece(now: Progress, span: Any) -> tuple[Progress, dict[str, jax.Array]]:
+            now, _ = _loop(step, now, span[0], span[1])
+            found = measure(net, score_on, arch, *weights(training, now), classes)
+            return now, {k: jnp.where(now.alive, v, jnp.nan) for k, v in found.items()}
+
+        if not training.validate_at:
+            return piece(now, (0, training.steps))[1]
+        ends = sorted({*training.validate_at, training.steps})
+        spans = jnp.stack([jnp.asarray([0, *ends[:-1]]), jnp.asarray(ends)], 1)
+        _, found = jax.lax.scan(piece, now, spans)
+        rows = [(f"_at_{step}", ends.index(step)) for step in training.validate_at]
+        return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
 
     every = population(one, plan, devices)
 
@@ -178,7 +338,8 @@ def train(
         if callable(score):
             value = score(metrics)
         else:
-            value = -metrics["loss"] if score == "loss" else metrics[score]
+            lower = score == "loss" or score.startswith("loss_at_")
+            value = -metrics[score] if lower else metrics[score]
         fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(value)
         weight = jnp.ones(n) if trials.weight is None else trials.weight
         return trials._replace(
