@@ -11,6 +11,7 @@ import optax
 from jnas.base import Architecture, Evaluator, InputError, Trials
 from jnas.evaluators.metrics import classification, confusion
 from jnas.evaluators.plans import population
+from jnas.evaluators.shuffle import shuffled
 from jnas.nets import Net
 
 METRICS = ("accuracy", "recall", "f1", "loss")
@@ -90,7 +91,7 @@ def advance(
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
         epoch, place = i // per_epoch, i % per_epoch
-        shuffle = lambda: jax.random.permutation(jax.random.fold_in(key, epoch), data.y.shape[0])
+        shuffle = lambda: shuffled(jax.random.fold_in(key, epoch), data.y.shape[0])
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)
