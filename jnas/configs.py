@@ -221,10 +221,12 @@ def network_of(config: ConfigDict) -> tuple[Net, data.Dataset]:
     """
     settings = section(config, "data")
     dataset = call("data", data.load, settings.pop("name", "digits"), **settings)
-    if len(dataset.shape) != 3 or dataset.shape[0] != dataset.shape[1]:
-        raise InputError(f"data {dataset.name!r} has shape {dataset.shape}: square images needed")
+    whole = (1, 1, *dataset.shape) if len(dataset.shape) == 1 else dataset.shape  # a vector: 1 x 1
+    if len(whole) != 3 or whole[0] != whole[1]:
+        told = f"data {dataset.name!r} has shape {dataset.shape}"
+        raise InputError(f"{told}: square images or vectors needed")
     make = resolve("space", config.get("space", "nas_bench_201"), NETS)
-    shape = {"classes": dataset.num_classes, "image": dataset.shape[0], "inputs": dataset.shape[2]}
+    shape = {"classes": dataset.num_classes, "image": whole[0], "inputs": whole[2]}
     net, values = call("net", make, **{**section(config, "net"), **shape}), searched(config)
     return (joint(net, **values) if values else net), dataset
 

@@ -83,6 +83,8 @@ def test_the_traced_network_has_the_official_flops(
     [
         {"channels": 4, "cells": 1, "classes": 7, "image": 8, "inputs": 1},
         {"channels": 6, "cells": 3, "classes": 2, "image": 12, "inputs": 3},
+        {"channels": 5, "cells": 2, "classes": 3, "image": 7, "inputs": 2, "stages": 1},
+        {"channels": 3, "cells": 1, "classes": 4, "image": 8, "inputs": 1, "stages": 4},
     ],
 )
 def test_counts_hold_for_other_widths_depths_and_images(setting: dict) -> None:
@@ -132,6 +134,24 @@ def test_the_drawing_of_a_cell_has_its_six_labelled_edges() -> None:
     assert len(drawn) == 6
 
 
-def test_an_image_that_cannot_be_halved_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="multiple of 4"):
-        spaces.nas_bench_201(image=30)
+def test_a_network_of_one_stage_has_the_counts_of_a_hand_count() -> None:
+    space = spaces.nas_bench_201(channels=2, cells=3, classes=5, image=7, inputs=1, stages=1)
+    cell = np.asarray([3, 0, 1, 2, 4, 2], np.int32)  # a 3x3 and two 1x1 convolutions
+    stem, convolutions, head = 9 * 2, 9 * 4 + 4 + 4, 2 * 5
+    norms = 2 * 2 * (1 + 3 * 3 + 1)  # of the stem, of three convolutions in three cells, the last
+    assert int(space.counts["params"](cell)) == stem + 3 * convolutions + norms + head + 5
+    assert int(space.counts["flops"](cell)) == 49 * (stem + 3 * convolutions) + head + 5
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ({"image": 30}, "image size 30: .* a multiple of 4"),
+        ({"image": 7, "stages": 2}, "image size 7: .* a multiple of 2"),
+        ({"image": 1, "stages": 1}, "image size 1: .* images, not vectors"),
+        ({"stages": 0}, "stages=0: .* at least 1"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(setting: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        spaces.nas_bench_201(**setting)

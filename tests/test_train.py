@@ -11,11 +11,13 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from jnas.base import InputError, Trials, from_index, propose, size
 from jnas.evaluators import Examples, Training, train
 from jnas.evaluators.metrics import classification, confusion
+from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.train import advance, begin, measure
 from jnas.nets import Net, OneOf, functional
 from jnas.nets.layers import BatchNorm
@@ -104,7 +106,7 @@ def _alone(choice: int, row: int) -> dict[str, jax.Array]:
     for i in range(TRAINING.steps):
         if i % per_epoch == 0:
             k_epoch = jax.random.fold_in(k_order, i // per_epoch)
-            order = np.asarray(jax.random.permutation(k_epoch, FIT.y.size))
+            order = np.asarray(shuffled(k_epoch, FIT.y.size))
         rows = order[i % per_epoch * size :][:size]
         params, state, opt = step(params, state, opt, x[rows], FIT.y[rows])
     x = (HELD_OUT.x.astype(np.float32) - HELD_OUT.mean) / HELD_OUT.std
@@ -179,6 +181,22 @@ def test_training_in_pieces_equals_training_at_once() -> None:
     (now, losses), (whole, at_once) = run([7, 5, 13]), run([25])
     np.testing.assert_array_equal(losses, at_once)
     jax.tree.map(np.testing.assert_array_equal, now, whole)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 70, 1024, 5000, 70_000])
+def test_an_order_holds_every_example_once_and_changes_with_its_key(n: int) -> None:
+    order = np.asarray(shuffled(jax.random.key(0), n))
+    np.testing.assert_array_equal(np.sort(order), np.arange(n))
+    if n > 3:
+        assert (order != np.asarray(shuffled(jax.random.key(1), n))).any()
+        assert abs(np.corrcoef(order, np.arange(n))[0, 1]) < 4 / n**0.5
+
+
+def test_all_orders_of_four_examples_are_equally_likely() -> None:
+    keys = jax.random.split(jax.random.key(0), 24_000)
+    orders = np.asarray(jax.jit(jax.vmap(lambda key: shuffled(key, 4)))(keys))
+    _, counts = np.unique(orders, axis=0, return_counts=True)
+    assert counts.size == 24 and stats.chisquare(counts).pvalue > 1e-4
 
 
 def test_a_batch_larger_than_the_data_is_the_data() -> None:

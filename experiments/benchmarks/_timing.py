@@ -10,8 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 from jnas.base import InputError
+
+PRODUCT = 1024  # rows and columns of the products that show the machine's rate
+PRODUCTS = 10  # of them in a measurement
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,20 +32,21 @@ class Parser(argparse.ArgumentParser):
             "--json", action="store_true", help="changes nothing: the last line is always JSON"
         )
 
-    def add_count(self, flag: str, default: int, about: str) -> None:
-        """A flag whose value is an int of at least 1."""
+    def add_count(self, flag: str, default: int, about: str, least: int = 1) -> None:
+        """A flag whose value is an int of at least `least`."""
+
+        def count(text: str) -> int:
+            if not text.isascii() or not text.isdigit() or int(text) < least:
+                told = f"{text!r} is not a whole number of at least {least}"
+                raise argparse.ArgumentTypeError(told)
+            return int(text)
+
         self.add_argument(
-            flag, type=_count, default=default, metavar="N", help=f"{about} ({default})"
+            flag, type=count, default=default, metavar="N", help=f"{about} ({default})"
         )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def main(name: str, parser: Parser, measure: Callable[[argparse.Namespace], dict[str, Any]]) -> int:
@@ -102,6 +108,31 @@ def interleaved(jobs: dict[str, Callable[[int], Any]], rounds: int) -> dict[str,
         now = ", ".join(f"{name} {times[-1]:.3g} s" for name, times in seconds.items())
         say(f"round {i + 1} of {rounds}: {now}")
     return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def matmul_gflops() -> float:
+    """The rate of large matrix products, float32, on all devices together, in GFLOP/s.
+
+    The better of one chain of products on one device, which may use all cores, and one on each.
+    """
+    found = jax.devices()
+    square = jax.random.normal(jax.random.key(0), (PRODUCT, PRODUCT)) / PRODUCT**0.5
+    chain = lambda x: jax.lax.fori_loop(0, PRODUCTS, lambda _, y: y @ square, x)
+    rows = PartitionSpec("pop")
+    mesh = Mesh(found, ("pop",))
+    spread = jax.shard_map(chain, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    rates = []
+    for f, n in ((chain, 1), (spread, len(found))):
+        x = jnp.concatenate([square] * n)
+        program = jax.jit(f)
+        jax.block_until_ready(program(x))
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            jax.block_until_ready(program(x))
+            times.append(time.perf_counter() - started)
+        rates.append(2 * PRODUCT**3 * PRODUCTS * n / min(times) / 1e9)
+    return max(rates)
 
 
 def rounded(values: dict[str, Any], digits: int = 5) -> dict[str, Any]:

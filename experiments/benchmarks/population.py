@@ -1,196 +1,320 @@
-"""A population of NAS-Bench-201 cells trained on digits: jnas beside compiling every candidate.
+"""A population of networks trained on digits: jnas beside PyTorch, and beside compiling each.
 
-Command: python experiments/benchmarks/population.py
-Cost: 3 to 4 minutes on 2 cores, most of it compiling.
-Measured: microseconds per candidate and training step, initialisation and validation included, of
-  - `jnas_us`, `vmap_us`: the evaluator `train` with its plans map and vmap, one program for all
-    architectures; `spread_us`: the plan map over `--devices` devices (the CPU is split into them);
-  - `each_us`: a loop in which every candidate is a program of its own, its architecture fixed, so
-    that it has no branches and runs no unused operations; initialisation, the same for all, is
-    compiled once. The loop takes a few candidates only, evenly spaced in multiply-adds;
-    `jnas_same_us` is the plan map on just those.
-  Network, data, optimizer, batch and steps are the same in all three, and so are the keys:
-  `largest_accuracy_difference` is between the plan map and the loop.
+Command: python experiments/benchmarks/population.py --space=nas_bench_201
+  (`pip install jnas[bench]` brings PyTorch; --no-torch leaves it out)
+  python experiments/benchmarks/population.py --space=mlp
+  python experiments/benchmarks/population.py --image=32 --cells=5 --stages=3 --candidates=4
+  --steps=3 --rounds=3 is the network of the paper, in a few minutes.
+Cost: 5 minutes on 2 cores, 1 minute for the space mlp.
+Measured: microseconds per candidate and training step, initialisation and validation included:
+  - `jnas_us`: the evaluator `train`, one program for all architectures, over all devices (the CPU
+    is split into one for each core);
+  - `torch_us`: PyTorch in eager mode, one candidate after another, each with just its own
+    operations and units, with as many threads as are faster, one or all;
+  - `each_us`: JAX with a program for every candidate, its architecture fixed; initialisation, the
+    same for all, is compiled once. It takes a few candidates, evenly spaced in multiply-adds.
+  Networks, data, optimizer, batch and steps are the same in all: `largest_loss_difference` is
+  between PyTorch and jnas over the first steps of some candidates from the same weights,
+  `largest_accuracy_difference` between the population and the programs for each.
   `ratio_compile_each` is the time from nothing to all scores, compile time included: that of the
-  loop, scaled to all candidates, over that of the plan map. `floor_us` is the time of the
-  multiply-adds alone at the rate `matmul_gflops` of a large product on the same machine; the
+  programs for each, scaled to all candidates, over that of the population. `floor_us` is the time
+  of the multiply-adds alone at the rate `matmul_gflops` of large products on all devices; the
   backward pass counts as two forward passes.
 """
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _timing import Parser, compiled, device, interleaved, main, rounded, say
+import optax
+from _timing import Parser, compiled, device, interleaved, main, matmul_gflops, rounded, say
 
 from jnas import base, data, nets
-from jnas.configs import examples, training_of
-from jnas.evaluators import train
+from jnas.configs import examples
+from jnas.evaluators import Examples, Training, train
+from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.train import advance, begin, measure
 
 BATCH = 64
-RULE = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 5e-4}
-PRODUCT = 1024  # rows and columns of the product that shows the machine's rate
-PRODUCTS = 10  # of them in a measurement
+RATE, MOMENTUM, DECAY, ADAM_RATE = 0.1, 0.9, 5e-4, 0.01
+COMPARED = 4  # candidates and
+FIRST_STEPS = 5  # steps in which the losses of both libraries are compared
+DEFAULTS = {
+    "nas_bench_201": {"candidates": 64, "plan": "map"},
+    "mlp": {"candidates": 256, "plan": "vmap"},
+}
 
 
-def distinct_cells(space: base.Space, n: int) -> np.ndarray:
-    """Cells drawn without replacement, no two of them isomorphic: int32[n, 6]."""
+class Task(NamedTuple):
+    """What all of them train."""
+
+    net: nets.Net
+    training: Training
+    fit_on: Examples
+    score_on: Examples
+    classes: int
+    archs: Any  # leaves [n, ...], NumPy
+    multiply_adds: np.ndarray  # [n], of a forward pass
+
+
+def task_of(flags: argparse.Namespace) -> Task:
+    """Network, data and candidates."""
+    dataset = data.load("digits")
+    fit_on, score_on = (
+        resized(examples(dataset, s), flags.image) for s in (dataset.train, dataset.validation)
+    )
+    shape = {"classes": dataset.num_classes, "image": flags.image, "inputs": fit_on.x.shape[-1]}
+    if flags.space == "mlp":
+        net, rule = nets.mlp(**shape), optax.adam(ADAM_RATE)
+    else:
+        size = {"channels": flags.channels, "cells": flags.cells, "stages": flags.stages}
+        net = nets.nas_bench_201(**size, **shape)
+        sgd = optax.sgd(RATE, momentum=MOMENTUM, nesterov=True)
+        rule = optax.chain(optax.add_decayed_weights(DECAY), sgd)
+    archs = distinct(net.space, flags.candidates)
+    costs = np.asarray(jax.vmap(net.space.counts["flops"])(archs))
+    training = Training(rule, flags.steps, BATCH)
+    return Task(net, training, fit_on, score_on, dataset.num_classes, archs, costs)
+
+
+def resized(examples: Examples, image: int) -> Examples:
+    """The digits at another size, by the nearest pixel, and then in the three colours of CIFAR."""
+    if image == examples.x.shape[1]:
+        return examples
+    near = np.arange(image) * examples.x.shape[1] // image
+    return examples._replace(x=np.repeat(examples.x[:, near][:, :, near], 3, -1))
+
+
+def distinct(space: base.Space, n: int) -> Any:
+    """Architectures drawn without replacement, no two of them isomorphic: leaves [n, ...]."""
     order = np.random.default_rng(0).permutation(base.size(space))
     kind = base.index(space, jax.vmap(space.canonical)(base.from_index(space, order)))
     kinds, first = np.unique(np.asarray(kind), return_index=True)
     if n > len(kinds):
-        raise base.InputError(f"--candidates={n}: the space has {len(kinds)} distinct cells")
-    return np.asarray(base.from_index(space, order[np.sort(first)[:n]]))
+        raise base.InputError(f"--candidates={n}: the space has {len(kinds)} distinct ones")
+    return jax.tree.map(np.asarray, base.from_index(space, order[np.sort(first)[:n]]))
 
 
-def compare(flags: argparse.Namespace) -> dict[str, Any]:
-    """Runs all three and returns what the last line shows."""
-    if flags.devices > 1:
-        split = f"--xla_force_host_platform_device_count={flags.devices}"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {split}".strip()
-    dataset = data.load("digits")
-    fit_on, score_on = (examples(dataset, s) for s in (dataset.train, dataset.validation))
-    image, _, inputs = dataset.shape
-    classes = dataset.num_classes
-    net = nets.nas_bench_201(flags.channels, flags.cells, classes, image, inputs)
-    training = training_of({"steps": flags.steps, "batch_size": BATCH, **RULE}, "train")
+def nth(archs: Any, i: int) -> Any:
+    """One architecture of many."""
+    return jax.tree.map(lambda x: x[i], archs)
 
-    archs = distinct_cells(net.space, flags.candidates)
-    n = len(archs)
-    flops = np.asarray([2 * nets.count_flops(net, arch, dataset.shape) for arch in archs])
-    few = min(flags.compiled_each, n)
-    middles = ((np.arange(few) + 0.5) * n / few).astype(int)
-    chosen = np.argsort(flops)[middles]
-    key = jax.random.key(0)
-    say(f"{n} candidates, {flags.steps} steps of batch {BATCH} on {device()}")
 
-    def population(plan: str, devices: int = 1) -> Callable[..., dict[str, jax.Array]]:
-        options = {"classes": classes, "plan": plan, "devices": devices}
-        evaluator = train(net, training, fit_on, score_on, **options)
-        return lambda key, archs: evaluator.evaluate(key, base.propose(archs), ())[0].metrics
+def evenly(costs: np.ndarray, n: int) -> np.ndarray:
+    """Candidates evenly spaced in cost."""
+    middles = ((np.arange(n) + 0.5) * len(costs) / n).astype(int)
+    return np.argsort(costs)[middles]
 
-    on, held_out = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
 
-    def alone(arch: np.ndarray) -> Callable[[jax.Array, Any], dict[str, jax.Array]]:
-        """What `train` does for one row after its initialisation, with the architecture fixed."""
+class Each(NamedTuple):
+    """A program for every candidate of a few."""
 
+    chosen: np.ndarray
+    compile_once: float  # seconds
+    compile_each: float
+    accuracies: Callable[[], np.ndarray]
+
+
+def compile_each(task: Task, key: jax.Array, few: int) -> Each:
+    """Compiles what `train` does for one row, with the architecture fixed, for a few rows."""
+    net, training = task.net, task.training
+    on, held_out = (jax.tree.map(jnp.asarray, part) for part in (task.fit_on, task.score_on))
+    initial, once = compiled(lambda key: begin(net, training, on, key), key)
+    say(f"initialisation for the programs for each: compiled in {once:.1f} s")
+
+    def alone(arch: Any) -> Callable[[jax.Array, Any], dict[str, jax.Array]]:
         def run(key: jax.Array, now: Any) -> dict[str, jax.Array]:
             now, _ = advance(net, training, on, key, arch, now, 0, training.steps)
-            return measure(net, held_out, arch, now.params, now.state, classes)
+            return measure(net, held_out, arch, now.params, now.state, task.classes)
 
         return run
 
-    compile_seconds = {}
-    every = jnp.asarray(archs)
-    one_program, compile_seconds["map"] = compiled(population("map"), key, every)
-    say(f"map: compiled in {compile_seconds['map']:.1f} s")
-    spread, compile_seconds["spread"] = compiled(population("map", flags.devices), key, every)
-    say(f"map on {flags.devices} devices: compiled in {compile_seconds['spread']:.1f} s")
-    masked = every[: flags.vmap_candidates]
-    at_once, compile_seconds["vmap"] = compiled(population("vmap"), key, masked)
-    say(f"vmap of {len(masked)}: compiled in {compile_seconds['vmap']:.1f} s")
-    start = lambda key: begin(net, training, on, key)
-    initial, compile_seconds["each_once"] = compiled(start, key)
-    say(f"initialisation for the loop: compiled in {compile_seconds['each_once']:.1f} s")
-    programs, each_compile = [], []
+    programs, seconds = [], []
+    chosen = evenly(task.multiply_adds, few)
     for i in chosen:
-        k_init, k_order = jax.random.split(jax.random.split(key, n)[i])  # as the evaluator does
-        program, seconds = compiled(alone(archs[i]), k_order, initial(k_init))
-        say(f"candidate {i}, {net.space.describe(archs[i])}: compiled in {seconds:.1f} s")
+        k_init, k_order = jax.random.split(jax.random.split(key, len(task.multiply_adds))[i])
+        program, took = compiled(alone(nth(task.archs, i)), k_order, initial(k_init))
+        say(f"{net.space.describe(nth(task.archs, i))}: compiled in {took:.1f} s")
         programs.append((program, k_init, k_order))
-        each_compile.append(seconds)
-    compile_seconds["each_per_candidate"] = float(np.mean(each_compile))
+        seconds.append(took)
 
-    def loop(i: int) -> np.ndarray:
-        """The accuracies of the few, one candidate after another."""
+    def accuracies() -> np.ndarray:
         found = [program(order, initial(init)) for program, init, order in programs]
         return np.asarray([metrics["accuracy"] for metrics in found])
 
-    together = np.asarray(one_program(key, every)["accuracy"])[chosen]
-    difference = float(np.abs(together - loop(0)).max())
-    same = every[np.resize(chosen, n)]  # the few cells again and again
-    square = jax.random.normal(key, (PRODUCT, PRODUCT)) / PRODUCT**0.5
-    product = jax.jit(lambda a, b: a @ b)
+    return Each(chosen, once, float(np.mean(seconds)), accuracies)
 
-    def products(i: int) -> jax.Array:
-        x = square
-        for _ in range(PRODUCTS):
-            x = product(x, square)
-        return x
 
-    products(0)
-    seconds = interleaved(
-        {
-            "map": lambda i: one_program(key, every),
-            "spread": lambda i: spread(key, every),
-            "each": loop,
-            "map of the same": lambda i: one_program(key, same),
-            "vmap": lambda i: at_once(key, masked),
-            "products": products,
-        },
-        flags.rounds,
+class Torch(NamedTuple):
+    """PyTorch, ready to train."""
+
+    train: Callable[[], None]  # all candidates
+    facts: dict[str, Any]
+
+
+def torch_of(task: Task, flags: argparse.Namespace, key: jax.Array) -> Torch:
+    """The same networks in PyTorch, checked against jnas from the same weights."""
+    import _torch_nets as twins
+    import torch
+
+    where = twins.device(jax.default_backend() == "gpu")
+    scaled = lambda e: (e.x.astype(np.float32) - e.mean) / e.std
+    kinds, space = task.net.space.labels, task.net.space
+    inputs, image = task.fit_on.x.shape[-1], flags.image
+
+    def make(i: int) -> torch.nn.Module:
+        arch = nth(task.archs, i)
+        if flags.space == "mlp":
+            widths = [kinds["width"][w] for w in arch["width"]]
+            activations = [kinds["activation"][a] for a in arch["activation"]]
+            return twins.perceptron(image * image * inputs, widths, activations, task.classes)
+        size = (flags.channels, flags.cells, flags.stages, task.classes, inputs)
+        return twins.CellNetwork(arch.tolist(), *size)
+
+    sgd = {"lr": RATE, "momentum": MOMENTUM, "weight_decay": DECAY, "nesterov": True}
+    is_mlp = flags.space == "mlp"
+    loop = twins.Loop(
+        make,
+        twins.copy_perceptron if is_mlp else twins.copy_cells,
+        lambda p: torch.optim.Adam(p, ADAM_RATE) if is_mlp else torch.optim.SGD(p, **sgd),
+        *(twins.tensors(scaled(e), e.y, where) for e in (task.fit_on, task.score_on)),
+        BATCH,
     )
-    us = lambda name, candidates: seconds[name] / (candidates * flags.steps) * 1e6
-    per_step = float(flops.mean()) * 3 * BATCH
-    gflops = 2 * PRODUCT**3 * PRODUCTS / seconds["products"] / 1e9
-    results = {
-        "jnas_us": us("map", n),
-        "spread_us": us("spread", n),
-        "vmap_us": us("vmap", len(masked)),
-        "each_us": us("each", few),
-        "jnas_same_us": us("map of the same", n),
-        "compile_seconds": compile_seconds,
-        "end_to_end_seconds": {
-            "map": compile_seconds["map"] + seconds["map"],
-            "spread": compile_seconds["spread"] + seconds["spread"],
-            "each": compile_seconds["each_once"]
-            + (compile_seconds["each_per_candidate"] + seconds["each"] / few) * n,
+    n = len(task.multiply_adds)
+    steps = min(FIRST_STEPS, len(task.fit_on.y) // BATCH)
+    on = jax.tree.map(jnp.asarray, task.fit_on)
+    now = jax.jit(lambda key: begin(task.net, task.training, on, key))(key)
+    first = jax.jit(lambda arch: advance(task.net, task.training, on, key, arch, now, 0, steps)[1])
+    order = shuffled(jax.random.fold_in(key, 0), len(on.y))
+    difference = 0.0
+    for i in evenly(task.multiply_adds, min(COMPARED, n)):
+        ours, theirs = first(nth(task.archs, i)), loop.losses(i, now.params, order, steps)
+        difference = max(difference, float(np.abs(np.asarray(ours) - theirs).max()))
+        say(f"{space.describe(nth(task.archs, i))}: losses {ours} of jnas, {theirs} of PyTorch")
+
+    cores = os.cpu_count() or 1
+    middle = int(evenly(task.multiply_adds, 1)[0])
+    sample = {}
+    for threads in (1, cores):
+        twins.use_threads(threads)
+        loop.train(middle, 2)
+        sample[threads] = interleaved({"torch": lambda i: loop.train(middle, flags.steps)}, 3)
+    threads = min(sample, key=lambda n: sample[n]["torch"])
+    twins.use_threads(threads)
+
+    def train_all() -> None:
+        for i in range(n):
+            loop.train(i, flags.steps)
+
+    facts = {"torch_threads": threads, "torch_device": str(where), "torch": torch.__version__}
+    return Torch(train_all, {"largest_loss_difference": difference, **facts})
+
+
+def compare(flags: argparse.Namespace) -> dict[str, Any]:
+    """Runs all of them and returns what the last line shows."""
+    defaults = DEFAULTS[flags.space]
+    flags.candidates = flags.candidates or defaults["candidates"]
+    flags.plan = flags.plan or defaults["plan"]
+    if not flags.no_torch and importlib.util.find_spec("torch") is None:
+        raise base.InputError("PyTorch is missing: pip install 'jnas[bench]', or pass --no-torch")
+    split = f"--xla_force_host_platform_device_count={flags.devices or os.cpu_count() or 1}"
+    os.environ["XLA_FLAGS"] = f"{split} {os.environ.get('XLA_FLAGS', '')}".strip()  # his own wins
+    task, key = task_of(flags), jax.random.key(0)
+    n, steps = flags.candidates, flags.steps
+    evaluator = train(
+        task.net,
+        task.training,
+        task.fit_on,
+        task.score_on,
+        classes=task.classes,
+        plan=flags.plan,
+        devices=flags.devices,
+    )
+    say(f"{n} candidates, {steps} steps of batch {BATCH} on {device()}")
+    torch = None if flags.no_torch else torch_of(task, flags, jax.random.key(1))
+    every = jax.tree.map(jnp.asarray, task.archs)
+    evaluate = lambda key, archs: evaluator.evaluate(key, base.propose(archs), ())[0].metrics
+    program, compile_seconds = compiled(evaluate, key, every)
+    say(f"the population: compiled in {compile_seconds:.1f} s")
+    each = compile_each(task, key, min(flags.compiled_each, n))
+    together = np.asarray(program(key, every)["accuracy"])[each.chosen]
+    difference = float(np.abs(together - each.accuracies()).max())
+
+    jobs = {"jnas": lambda i: program(key, every), "each": lambda i: each.accuracies()}
+    if torch is not None:
+        jobs["torch"] = lambda i: torch.train()
+    seconds = interleaved(jobs, flags.rounds)
+    gflops = matmul_gflops()
+    per_step = float(task.multiply_adds.mean()) * 2 * 3 * BATCH
+    us = lambda name, candidates=n: seconds[name] / (candidates * steps) * 1e6
+    each_seconds = each.compile_each + seconds["each"] / len(each.chosen)
+    end_to_end = {
+        "jnas": compile_seconds + seconds["jnas"],
+        "each": each.compile_once + each_seconds * n,
+    }
+    results: dict[str, Any] = {
+        "jnas_us": us("jnas"),
+        "each_us": us("each", len(each.chosen)),
+        "floor_us": per_step / gflops / 1e3,
+        "floor_ratio": us("jnas") * gflops * 1e3 / per_step,
+        "ratio_compile_each": end_to_end["each"] / end_to_end["jnas"],
+        "end_to_end_seconds": end_to_end,
+        "compile_seconds": {
+            "jnas": compile_seconds,
+            "each_once": each.compile_once,
+            "each_per_candidate": each.compile_each,
         },
         "flops_per_candidate_step": per_step,
         "matmul_gflops": gflops,
-        "floor_us": per_step / gflops / 1e3,
         "largest_accuracy_difference": difference,
     }
-    total = results["end_to_end_seconds"]
-    results["ratio_compile_each"] = total["each"] / total["map"]
-    results["floor_ratio"] = results["jnas_us"] / results["floor_us"]
-    say(f"map {results['jnas_us']:.0f} us per candidate and step, vmap {results['vmap_us']:.0f}")
-    say(f"map on {flags.devices} devices {results['spread_us']:.0f}")
-    say(f"each {results['each_us']:.0f}, map of the same cells {results['jnas_same_us']:.0f}")
-    say(f"the multiply-adds alone {results['floor_us']:.0f} at {gflops:.0f} GFLOP/s")
-    say(f"{n} candidates from nothing: map {total['map']:.1f} s, each {total['each']:.1f} s")
+    if torch is not None:
+        ratio = us("torch") / us("jnas")
+        results = {"torch_us": us("torch"), "ratio_torch": ratio, **results, **torch.facts}
     return rounded(results) | {
-        "each": f"measured on {few} of {n} candidates; end to end scaled to {n}",
+        "space": flags.space,
+        "plan": flags.plan,
+        "devices": flags.devices or len(jax.devices()),
         "candidates": n,
-        "compiled_each": few,
-        "vmap_candidates": len(masked),
-        "devices": flags.devices,
-        "steps": flags.steps,
+        "compiled_each": len(each.chosen),
+        "steps": steps,
         "batch": BATCH,
-        "channels": flags.channels,
-        "cells": flags.cells,
+        "image": flags.image,
+        **({} if flags.space == "mlp" else _size(flags)),
         "rounds": flags.rounds,
         "device": device(),
     }
 
 
+def _size(flags: argparse.Namespace) -> dict[str, int]:
+    return {"channels": flags.channels, "cells": flags.cells, "stages": flags.stages}
+
+
 def parser() -> Parser:
     """The flags."""
     flags = Parser(__doc__)
-    flags.add_count("--channels", 16, "C, the width of the first stage")
+    flags.add_argument(
+        "--space", choices=list(DEFAULTS), default="nas_bench_201", help="(nas_bench_201)"
+    )
+    flags.add_count("--image", 8, "height and width of the images")
+    flags.add_count("--channels", 16, "C, the width of the first stage of cells")
     flags.add_count("--cells", 1, "N, the cells of a stage")
-    flags.add_count("--candidates", 8, "distinct cells in the population")
-    flags.add_count("--steps", 50, "training steps of a candidate")
-    flags.add_count("--rounds", 3, "times all are measured, in turn; the median counts")
-    flags.add_count("--compiled-each", 2, "candidates that the loop compiles, at most")
-    flags.add_count("--devices", 2, "devices that the plan map is spread over")
-    flags.add_count("--vmap-candidates", 4, "candidates in the plan vmap, at most")
+    flags.add_count("--stages", 1, "stages of cells; the paper has 3")
+    flags.add_count(
+        "--candidates", 0, "distinct networks; 0 is 64 of cells, 256 perceptrons", least=0
+    )
+    flags.add_count("--steps", 100, "training steps of a candidate")
+    flags.add_count("--rounds", 5, "times all are measured, in turn; the median counts")
+    flags.add_count("--compiled-each", 3, "candidates with a program of their own, at most")
+    flags.add_count("--devices", 0, "devices that the population is spread over; 0 is all", least=0)
+    flags.add_argument("--plan", default="", help="of the population; map for cells, else vmap")
+    flags.add_argument("--no-torch", action="store_true", help="leaves PyTorch out")
     return flags
 
 

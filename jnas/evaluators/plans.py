@@ -12,7 +12,7 @@ from jnas.base import InputError
 from jnas.nets import dispatch, forms
 
 PLANS = ("map", "vmap", "grouped")
-BLOCK = 8  # rows of a block of the plan grouped
+BLOCK = 8  # rows of a block of the plan grouped; rows at once of the plan vmap on a CPU
 
 
 class Plan(NamedTuple):
@@ -22,7 +22,8 @@ class Plan(NamedTuple):
       candidate pays only for the operations that it has; `vmap` runs all rows at once, with every
       branch computed and masked; `grouped` runs all at once, with the rows that chose an operation
       gathered into blocks, so that they pay only for the operations that they have.
-    chunk: rows that are held at once on a device, for vmap and grouped; 0 for all.
+    chunk: rows that are held at once on a device, for vmap and grouped, at most; 0 for all, on a
+      CPU `BLOCK` for vmap, so that the weights stay in its cache.
     forms: of operations (`jnas.nets.forms`), as (operation, form) pairs; the rest by default.
     """
 
@@ -80,10 +81,12 @@ def _local(one: Callable, plan: Plan, batch: Any) -> Any:
         every = jax.vmap(one)
         if plan.name == "grouped":
             every = lambda batch, f=every: _grouped(f, batch)
-        chunk = min(plan.chunk or n, n)
-        if chunk == n:
+        few = plan.name == "vmap" and jax.default_backend() == "cpu"
+        chunks = -(-n // (plan.chunk or (BLOCK if few else n)))
+        if chunks == 1:
             return every(batch)
-        return _padded(lambda batch: _in_chunks(every, batch, chunk), batch, chunk)
+        size = -(-n // chunks)
+        return _padded(lambda batch: _in_chunks(every, batch, size), batch, size)
 
 
 def _grouped(every: Callable, batch: Any) -> Any:

@@ -13,6 +13,7 @@ from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.metrics import classification, confusion
 from jnas.evaluators.plans import population
+from jnas.evaluators.shuffle import shuffled
 from jnas.nets import Net
 from jnas.spaces.joint import Joint, hyperparameters
 
@@ -198,7 +199,7 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
         epoch, place = i // per_epoch, i % per_epoch
-        shuffle = lambda: jax.random.permutation(jax.random.fold_in(key, epoch), data.y.shape[0])
+        shuffle = lambda: shuffled(jax.random.fold_in(key, epoch), data.y.shape[0])
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)

@@ -6,8 +6,9 @@ from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
 from jnas.nets.functional import Net, functional
+from jnas.nets.mlp import mlp
 
-NETS: dict[str, Callable[..., Net]] = {"nas_bench_201": nas_bench_201}
+NETS: dict[str, Callable[..., Net]] = {"mlp": mlp, "nas_bench_201": nas_bench_201}
 
 __all__ = [
     "NETS",
@@ -18,5 +19,6 @@ __all__ = [
     "count_flops",
     "count_params",
     "functional",
+    "mlp",
     "nas_bench_201",
 ]

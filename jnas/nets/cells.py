@@ -40,21 +40,29 @@ class NasBench201Cell(nnx.Module):
 
 
 class NasBench201Network(nnx.Module):
-    """Stem, three stages of cells with a residual reduction between them, pooling, classifier."""
+    """Stem, stages of cells with a residual reduction between them, pooling, classifier."""
 
-    def __init__(self, channels: int, cells: int, classes: int, inputs: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        channels: int,
+        cells: int,
+        classes: int,
+        inputs: int,
+        stages: int = 3,
+        *,
+        rngs: nnx.Rngs,
+    ):
         def stage(width: int) -> Repeat:
             make = lambda rngs: NasBench201Cell(width, rngs=rngs)
             return Repeat(make, cells, cells, shared=True, rngs=rngs)
 
-        c = channels
-        self.stem, self.stem_norm = Conv(inputs, c, 3, rngs=rngs), BatchNorm(c)
-        self.stages = nnx.List([stage(c), stage(2 * c), stage(4 * c)])
-        self.reductions = nnx.List(
-            [ResidualReduction(c, 2 * c, rngs=rngs), ResidualReduction(2 * c, 4 * c, rngs=rngs)]
-        )
-        self.norm = BatchNorm(4 * c)
-        self.classifier = nnx.Linear(4 * c, classes, kernel_init=lecun_uniform, rngs=rngs)
+        widths = [channels * 2**i for i in range(stages)]
+        last = widths[-1]
+        self.stem, self.stem_norm = Conv(inputs, channels, 3, rngs=rngs), BatchNorm(channels)
+        self.stages = nnx.List([stage(width) for width in widths])
+        self.reductions = nnx.List([ResidualReduction(c, 2 * c, rngs=rngs) for c in widths[:-1]])
+        self.norm = BatchNorm(last)
+        self.classifier = nnx.Linear(last, classes, kernel_init=lecun_uniform, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stages[0](self.stem_norm(self.stem(x)))
@@ -65,16 +73,22 @@ class NasBench201Network(nnx.Module):
 
 
 def nas_bench_201(
-    channels: int = 16, cells: int = 5, classes: int = 10, image: int = 32, inputs: int = 3
+    channels: int = 16,
+    cells: int = 5,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    stages: int = 3,
 ) -> Net:
     """The network of NAS-Bench-201 (Dong and Yang 2020, arXiv 2001.00326, figure 1).
 
     Args:
-      channels: C, the width of the first stage; the others have 2C and 4C.
+      channels: C, the width of the first stage; each later one is twice as wide.
       cells: N, the cells of a stage.
       classes: the outputs.
-      image: height and width of the images, a multiple of 4.
+      image: height and width of the images, a multiple of 4 (of `2 ** (stages - 1)`).
       inputs: the channels of the images.
+      stages: of cells, with a reduction between one and the next; the paper has 3.
 
     Returns:
       The net over `jnas.spaces.nas_bench_201`: `[B, image, image, inputs]` to `[B, classes]`.
@@ -84,7 +98,7 @@ def nas_bench_201(
         return {f"edge_{i}": arch[i] for i in range(len(EDGES))}
 
     return functional(
-        lambda rngs: NasBench201Network(channels, cells, classes, inputs, rngs=rngs),
-        space=spaces.nas_bench_201(channels, cells, classes, image, inputs),
+        lambda rngs: NasBench201Network(channels, cells, classes, inputs, stages, rngs=rngs),
+        space=spaces.nas_bench_201(channels, cells, classes, image, inputs, stages),
         bind=bind,
     )

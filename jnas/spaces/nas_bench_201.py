@@ -22,7 +22,12 @@ SIZE = len(OPERATIONS) ** len(EDGES)
 
 
 def nas_bench_201(
-    channels: int = 16, cells: int = 5, classes: int = 10, image: int = 32, inputs: int = 3
+    channels: int = 16,
+    cells: int = 5,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    stages: int = 3,
 ) -> Space:
     """The space of NAS-Bench-201 cells: an architecture is int32[6], one operation for an edge.
 
@@ -32,19 +37,25 @@ def nas_bench_201(
     `to_unique_str(consider_zero=True)` does).
 
     Args:
-      channels: C, the width of the first stage; later ones have 2C and 4C. For `counts` only, as
-        all the rest.
+      channels: C, the width of the first stage; each later one is twice as wide. For `counts`
+        only, as all the rest.
       cells: N, the cells of a stage.
       classes: the classes of the data set.
-      image: height and width of the images, a multiple of 4.
+      image: height and width of the images, a multiple of 4 (of `2 ** (stages - 1)`).
       inputs: the channels of the images.
+      stages: of cells, with a reduction between one and the next; the paper has 3.
 
     Returns:
       The space. Its counts are `params` and `flops` (multiply-adds of convolutions and of the
       classifier with its bias, the paper's rule; edges that lead nowhere count too).
     """
-    if image % 4:
-        raise InputError(f"image size {image}: NAS-Bench-201's network needs a multiple of 4")
+    if stages < 1:
+        raise InputError(f"stages={stages}: NAS-Bench-201's network needs at least 1")
+    if image < 2:
+        raise InputError(f"image size {image}: NAS-Bench-201's network needs images, not vectors")
+    step = 2 ** (stages - 1)
+    if image % step:
+        raise InputError(f"image size {image}: NAS-Bench-201's network needs a multiple of {step}")
     return Space(
         name="nas_bench_201",
         num_choices=np.full(len(EDGES), len(OPERATIONS)),
@@ -53,7 +64,7 @@ def nas_bench_201(
         parse=parse,
         labels=OPERATIONS,
         order=_official_order(),
-        counts=_counts(channels, cells, classes, image, inputs),
+        counts=_counts(channels, cells, classes, image, inputs, stages),
         edges=_drawing,
     )
 
@@ -139,14 +150,16 @@ def _canonical(arch: jax.Array) -> jax.Array:
     return table[jnp.sum(arch * radix, -1)]
 
 
-def _counts(channels: int, cells: int, classes: int, image: int, inputs: int) -> dict[str, Any]:
-    width = channels * np.array([1, 2, 4])
-    area = (image // np.array([1, 2, 4])) ** 2
-    into, out = width[:-1], width[1:]  # of the two reductions
+def _counts(
+    channels: int, cells: int, classes: int, image: int, inputs: int, stages: int
+) -> dict[str, Any]:
+    scale = 2 ** np.arange(stages)
+    width, area = channels * scale, (image // scale) ** 2
+    into, out = width[:-1], width[1:]  # of the reductions
     stem = 9 * inputs * channels
     reduction = 9 * into * out + 9 * out * out + into * out
-    head = (width[2] + 1) * classes
-    params_base = stem + 2 * channels + np.sum(reduction + 4 * out) + 2 * width[2] + head
+    head = (width[-1] + 1) * classes
+    params_base = stem + 2 * channels + np.sum(reduction + 4 * out) + 2 * width[-1] + head
     params_1x1 = cells * np.sum(width**2 + 2 * width)
     params_3x3 = cells * np.sum(9 * width**2 + 2 * width)
     flops_base = stem * area[0] + np.sum(reduction * area[1:]) + head
