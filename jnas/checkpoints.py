@@ -15,6 +15,8 @@ from typing import Any
 from jnas.faults import warn
 from jnas.files import write_whole
 
+KEEP = 2  # sealed checkpoints
+
 
 def histories(run: Path) -> tuple[Path, Path]:
     """The history of a run and its copy."""
@@ -33,6 +35,8 @@ def append(run: Path, data: bytes) -> None:
 def seal(run: Path, step: int, length: int, digest: str) -> None:
     """Declares checkpoint `step` whole, together with the first `length` bytes of the history.
 
+    Only then the oldest are deleted, so that at any moment there are two to go back to.
+
     Args:
       run: the folder of the run.
       step: the number of the checkpoint, which is on disk.
@@ -40,11 +44,11 @@ def seal(run: Path, step: int, length: int, digest: str) -> None:
       digest: its SHA-256.
     """
     folder = run / "checkpoints"
-    marks = {"files": _sums(folder / str(step), sync=True), "bytes": length, "sha256": digest}
+    marks = {"files": _sums(folder / str(step)), "bytes": length, "sha256": digest}
     write_whole(folder / f"{step}.json", json.dumps(marks).encode())
-    for other in folder.glob("*.json"):  # the seals of checkpoints that are deleted
-        if not (folder / other.stem).exists():
-            other.unlink()
+    for old in _steps(folder)[:-KEEP]:
+        (folder / f"{old}.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / str(old), ignore_errors=True)
 
 
 def recover(run: Path) -> int:
@@ -63,13 +67,13 @@ def recover(run: Path) -> int:
     folder = run / "checkpoints"
     folder.mkdir(exist_ok=True)
     texts = [f.read_bytes() if f.exists() else b"" for f in histories(run)]
-    steps = sorted({int(f.stem) for f in folder.iterdir() if f.stem.isdigit()})
+    steps = _steps(folder)
     sound = [step for step in steps if _is_sound(folder, step, texts)]
     best = sound[-1] if sound else 0
     lost = [str(step) for step in steps if step > best]
     if lost:
         on = f"going on from checkpoint {best}" if best else "none is left, so the run starts over"
-        warn(f"workdir {run}: checkpoint {' and '.join(lost)} is unfinished or damaged; {on}")
+        warn(f"workdir {run}: unfinished or damaged checkpoint {', '.join(lost)}; {on}")
     keep = {histories(run)[1].name, *(n for step in sound for n in (f"{step}", f"{step}.json"))}
     for entry in folder.iterdir():
         if entry.name not in keep:
@@ -94,6 +98,12 @@ def _restore_histories(run: Path, texts: list[bytes], marks: dict[str, Any] | No
             os.truncate(file, len(good))
 
 
+def _steps(folder: Path) -> list[int]:
+    """The numbers of the checkpoints that there are or were, damaged ones too, in their order."""
+    names = (f.name.removesuffix(".json") for f in folder.iterdir())
+    return sorted({int(name) for name in names if name.isdigit()})
+
+
 def _is_sound(folder: Path, step: int, texts: list[bytes]) -> bool:
     """Whether a checkpoint is as it was sealed, and the history too, in one of its copies."""
     try:
@@ -109,17 +119,12 @@ def _read_seal(folder: Path, step: int) -> dict[str, Any]:
 
 
 def _has(text: bytes, marks: dict[str, Any]) -> bool:
-    return hashlib.sha256(text[: marks["bytes"]]).hexdigest() == marks["sha256"]
+    part = text[: marks["bytes"]]
+    return len(part) == marks["bytes"] and hashlib.sha256(part).hexdigest() == marks["sha256"]
 
 
-def _sums(folder: Path, sync: bool = False) -> dict[str, str]:
-    """The SHA-256 of every file below a folder, by relative name; `sync` brings them to disk."""
-    found = {}
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with open(file, "rb") as f:
-            found[file.relative_to(folder).as_posix()] = hashlib.file_digest(
-                f, "sha256"
-            ).hexdigest()
-            if sync:
-                os.fsync(f.fileno())
-    return found
+def _sums(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by relative name."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    digest = lambda file: hashlib.sha256(file.read_bytes()).hexdigest()
+    return {file.relative_to(folder).as_posix(): digest(file) for file in files}

@@ -22,7 +22,7 @@ from absl import logging
 from jnas import checkpoints
 from jnas._version import __version__
 from jnas.base import InputError
-from jnas.faults import disk_error, warn
+from jnas.faults import disk_error, plain_disk_errors, said_once, warn
 from jnas.files import dump, intact, read_json, recorded_sum, write_json
 from jnas.preemption import leave_on_sigterm, saving
 
@@ -140,9 +140,8 @@ class RunFolder:
         stack.enter_context(leave_on_sigterm())
         checkpoints.recover(path)
         logging.set_verbosity(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, create=True, enable_async_checkpointing=False
-        )
+        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
+        stack.enter_context(said_once())
         self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
         stack.callback(self._manager.close)
 
@@ -189,20 +188,14 @@ class RunFolder:
         data = text.getvalue().encode()
         self._bytes += len(data)
         self._digest.update(data)
-        try:
-            with saving:
-                checkpoints.append(self.path, data)
-                args = ocp.args.Composite(
-                    state=ocp.args.StandardSave(_plain(state, done)),
-                    marks=ocp.args.JsonSave({"seconds": seconds}),
-                )
-                self._manager.save(done, args=args)
-                checkpoints.seal(self.path, done, self._bytes, self._digest.hexdigest())
-        except Exception as e:  # Orbax tells of a full disk in many ways
-            found = disk_error(e)
-            if found is None:
-                raise
-            raise OSError(found.errno, found.strerror, str(self.path)) from e
+        with saving, plain_disk_errors(self.path):
+            checkpoints.append(self.path, data)
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(_plain(state, done)),
+                marks=ocp.args.JsonSave({"seconds": seconds}),
+            )
+            self._manager.save(done, args=args)
+            checkpoints.seal(self.path, done, self._bytes, self._digest.hexdigest())
 
 
 def _is_key(x: Any) -> bool:
