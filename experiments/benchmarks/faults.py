@@ -165,7 +165,7 @@ def full_memory(folder: Path, draw: random.Random) -> str:
     """The process may take no more than a random amount of memory, from a random round on."""
     run = Run(folder, search_hungry).wait_until(1 + 8 * draw.randrange(1, 5), 0)
     used = run.memory_between()
-    limit = used + draw.randrange(100 << 20, 400 << 20)
+    limit = used + draw.randrange(200 << 20, 450 << 20)
     resource.prlimit(run.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     run.expect(0, "going on with half as many candidates")
     return ""
