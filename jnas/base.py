@@ -82,11 +82,17 @@ class Strategy(NamedTuple):
 
 
 class Evaluator(NamedTuple):
-    """Two pure functions that score proposals: `init(key) -> state` and
-    `evaluate(key, trials, state) -> (trials, state)`."""
+    """Two pure functions that score proposals, and a way to need less memory.
+
+    init: `key -> state`.
+    evaluate: `(key, trials, state) -> (trials, state)`.
+    halve: makes an evaluator of the same numbers and the same form of state that needs about half
+      the memory, None where there is none; `run` calls it where the memory does not do.
+    """
 
     init: Callable[..., Any]
     evaluate: Callable[..., tuple[Trials, Any]]
+    halve: Callable[[], "Evaluator | None"] | None = None
 
 
 # ------------------------------------------------------------------------------------ spaces

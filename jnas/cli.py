@@ -16,12 +16,18 @@ USAGE = """usage: jnas COMMAND ...
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
       train one architecture and measure it on the test split
   jnas list {spaces,strategies,datasets,tables}
-  jnas version"""
+  jnas version
+
+exit codes: 0 done, 2 a mistake or not enough memory, 74 the disk is full or fails,
+130 stopped by Ctrl-C, 143 stopped by SIGTERM; after 74, 130, 143 and after any kill the same
+command goes on"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code, 2 for a user's mistake."""
+    """Runs a command; returns the exit code, as `docs/faults.md` lists them."""
     from jnas.base import InputError
+    from jnas.faults import EXIT_DISK, disk_error, out_of_memory, warn
+    from jnas.preemption import leave_on_sigterm
 
     args = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], None]] = {
@@ -39,13 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(a in ("-h", "--help", "-help") for a in args[1:]):
             print(USAGE)
             return 0
-        commands[args[0]](args[1:])
+        with leave_on_sigterm():
+            commands[args[0]](args[1:])
     except InputError as e:
-        print("jnas: " + " ".join(str(e).split()), file=sys.stderr)
+        warn(str(e))
         return 2
     except KeyboardInterrupt:
         print("\njnas: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+    except Exception as e:
+        if found := disk_error(e):
+            where = f" ({found.filename})" if found.filename else ""
+            warn(f"{found.strerror}{where}: what is saved stays, the same command goes on from it")
+            return EXIT_DISK
+        if out_of_memory(e):
+            warn("out of memory: choose a smaller batch_size, network or population")
+            return 2
+        raise
     return 0
 
 
@@ -123,7 +139,8 @@ def _search(args: list[str]) -> None:
     _quiet()
     from jnas.analysis import figures
     from jnas.configs import job_of, strategy_of
-    from jnas.runs import check, write_json
+    from jnas.files import write_json
+    from jnas.runs import check, result_of
     from jnas.search import run
 
     config, workdir = flags["config"].value, Path(flags["workdir"].value)
@@ -131,8 +148,8 @@ def _search(args: list[str]) -> None:
     setting = json.loads(json.dumps(config.to_dict()))
     check(workdir, setting)
     done = workdir / "result.json"
-    if done.exists():
-        _print(json.loads(done.read_text()), done, "the search is complete already")
+    if found := result_of(workdir):
+        _print(found, done, "the search is complete already")
         return
     job = job_of(config)
     result = run(
@@ -208,7 +225,8 @@ def _train(args: list[str]) -> None:
     flags = _config(args, ["arch"], ["workdir"])
     _quiet()
     from jnas.configs import network_of
-    from jnas.runs import check, write_json
+    from jnas.files import write_json
+    from jnas.runs import check, result_of
 
     config, folder = flags["config"].value, flags["workdir"].value
     net, dataset = network_of(config)
@@ -218,9 +236,8 @@ def _train(args: list[str]) -> None:
     path = None if folder is None else Path(folder)
     if path is not None:
         check(path, setting)
-        done = path / "result.json"
-        if done.exists():
-            _print(json.loads(done.read_text()), done, "the training is complete already")
+        if found := result_of(path):
+            _print(found, path / "result.json", "the training is complete already")
             return
     found = _final(config, net, dataset, arch, None if path is None else path / "final")
     summary = {"architecture": text, "seed": config.get("seed", 0), **found}

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -18,44 +19,64 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from jnas import checkpoints
 from jnas._version import __version__
 from jnas.base import InputError
+from jnas.faults import disk_error, plain_disk_errors, said_once, warn
+from jnas.files import dump, intact, read_json, recorded_sum, write_json
+from jnas.preemption import leave_on_sigterm, saving
 
 TEXT = ("architecture",)
 WHOLE = ("seed", "evaluation", "step")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "w") as f:
-        f.write(json.dumps(value, indent=2) + "\n")
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(part, path)
-
-
 def check(path: Path, setting: dict[str, Any]) -> bool:
     """Whether a folder holds a run, by its `config.json`.
+
+    A damaged `config.json` is written anew where its checksum shows that the setting is the same.
 
     Raises:
       InputError: it holds a run with another setting, or cannot be read.
     """
     file = path / "config.json"
     try:
-        if not file.exists():
+        recorded = recorded_sum(file)
+        if not file.exists() and recorded is None:
             return False
-        found = _flat(json.loads(file.read_text()))
-    except (OSError, ValueError) as e:
+        found, sound = read_json(file), intact(file)
+    except OSError as e:
         raise InputError(f"workdir {path}: {e}") from None
-    mine = _flat(json.loads(json.dumps(setting)))
-    for key in sorted({*found, *mine}):
-        if found.get(key) != mine.get(key):
+    mine = json.loads(json.dumps(setting))
+    if found == mine:
+        return True
+    if not sound and recorded == hashlib.sha256(dump(setting)).hexdigest():
+        warn(f"workdir {path}: config.json was damaged, it is written anew")
+        write_json(file, setting)
+        return True
+    if found is None or not sound:
+        raise InputError(
+            f"workdir {path}: config.json is damaged, and it was not the config of this command: "
+            "repeat the command that began the run, or choose another workdir"
+        )
+    theirs, mine = _flat(found), _flat(mine)
+    for key in sorted({*theirs, *mine}):
+        if theirs.get(key) != mine.get(key):
             raise InputError(
-                f"workdir {path} holds a run with {key}={found.get(key)!r}, this one has "
+                f"workdir {path} holds a run with {key}={theirs.get(key)!r}, this one has "
                 f"{key}={mine.get(key)!r}: choose another workdir or the same value"
             )
     return True
+
+
+def result_of(path: Path) -> dict[str, Any] | None:
+    """What `result.json` in a folder says; None where it does not exist or is damaged."""
+    file = path / "result.json"
+    if not file.exists():
+        return None
+    if isinstance(found := read_json(file), dict) and intact(file):
+        return found
+    warn(f"{file} is damaged: it is written anew from the run")
+    return None
 
 
 def versions() -> dict[str, str]:
@@ -77,7 +98,9 @@ class RunFolder:
     """The state of a resumable loop on disk, or nowhere where `path` is None.
 
     Rows are appended to `history.csv` before the checkpoint that counts them, so what stands
-    behind the last checkpoint's mark is cut off on the way back.
+    behind the last checkpoint's mark is cut off on the way back; a damaged checkpoint gives way to
+    the one before. Within the folder's `with`, SIGTERM ends the process at once or after the save
+    that is running.
 
     Args:
       path: the folder; made where missing.
@@ -88,7 +111,7 @@ class RunFolder:
         self.path = None if path is None else Path(path).resolve()
         self.setting = setting
         self._rows: list[dict[str, Any]] = []
-        self._bytes = 0
+        self._bytes, self._digest = 0, hashlib.sha256()
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "RunFolder":
@@ -108,14 +131,17 @@ class RunFolder:
         except BlockingIOError:
             raise InputError(f"workdir {path}: another run is using it") from None
         except OSError as e:
+            if disk_error(e):
+                raise
             raise InputError(f"workdir {path}: {e.strerror}") from None
         if not check(path, self.setting):  # again, now that the folder is ours
             write_json(path / "versions.json", versions())
             write_json(path / "config.json", self.setting)
+        stack.enter_context(leave_on_sigterm())
+        checkpoints.recover(path)
         logging.set_verbosity(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, create=True, enable_async_checkpointing=False
-        )
+        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
+        stack.enter_context(said_once())
         self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
         stack.callback(self._manager.close)
 
@@ -127,9 +153,7 @@ class RunFolder:
         if self.path is None:
             return state, 0, 0.0
         step = self._manager.latest_step()
-        history = self.path / "history.csv"
         if step is None:
-            history.write_bytes(b"")
             return state, 0, 0.0
         shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in _plain(state, step)]
         args = ocp.args.Composite(
@@ -137,11 +161,10 @@ class RunFolder:
         )
         saved = self._manager.restore(step, args=args)
         marks = saved["marks"]
-        with open(history, "r+b") as f:
-            f.truncate(marks["bytes"])
-            text = f.read().decode()
-        self._bytes = marks["bytes"]
-        self._rows = [_typed(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        data = (self.path / "history.csv").read_bytes()
+        self._bytes, self._digest = len(data), hashlib.sha256(data)
+        text = io.StringIO(data.decode(), newline="")
+        self._rows = [_typed(row) for row in csv.DictReader(text)]
         return _like(state, saved["state"]), step, marks["seconds"]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -149,7 +172,11 @@ class RunFolder:
         return self._rows
 
     def save(self, state: Any, done: int, seconds: float, rows: list[dict[str, Any]]) -> None:
-        """Appends rows, then saves the state as checkpoint number `done`."""
+        """Appends rows, then saves the state as checkpoint number `done`.
+
+        Raises:
+          OSError: the disk is full or fails; what was saved before stays whole.
+        """
         if self.path is None:
             return
         text = io.StringIO(newline="")
@@ -159,16 +186,16 @@ class RunFolder:
                 writer.writeheader()
             writer.writerows(_short(row) for row in rows)
         data = text.getvalue().encode()
-        with open(self.path / "history.csv", "ab") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
         self._bytes += len(data)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_plain(state, done)),
-            marks=ocp.args.JsonSave({"bytes": self._bytes, "seconds": seconds}),
-        )
-        self._manager.save(done, args=args)
+        self._digest.update(data)
+        with saving, plain_disk_errors(self.path):
+            checkpoints.append(self.path, data)
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(_plain(state, done)),
+                marks=ocp.args.JsonSave({"seconds": seconds}),
+            )
+            self._manager.save(done, args=args)
+            checkpoints.seal(self.path, done, self._bytes, self._digest.hexdigest())
 
 
 def _is_key(x: Any) -> bool:

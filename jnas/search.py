@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from jnas.analysis import figures
 from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template, to_vector
+from jnas.faults import out_of_memory, warn
 from jnas.runs import Progress, RunFolder
 
 
@@ -164,35 +165,22 @@ def run(
     if chunk < 1 or rounds % chunk:
         raise InputError(f"chunk={chunk} does not divide the {rounds} rounds of the search")
 
-    keys = jnp.stack([jax.random.key(s) for s in range(seed, seed + seeds)])
-    if seeds == 1:  # a plain program: a batched switch would run every branch
-        keys, lift = keys[0], lambda f, axes: f
-    else:
-        lift = lambda f, axes: jax.vmap(f, axes)
-    begin = lift(lambda key: _init(key, strategy, evaluator, space), (0,))
-    rounds_of = lambda key, carry, i: _rounds(key, strategy, evaluator, carry, i, chunk, batch)
-    advance = jax.jit(lift(rounds_of, (0, 0, None)))
-
-    carry = jax.jit(begin)(keys)
+    program = _Program(strategy, evaluator, space, seed, seeds, chunk, batch)
+    carry = program.begin()
     table = _Table(space, seed, seeds, batch)
     numbers = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
     with RunFolder(workdir, numbers if setting is None else setting) as folder:
         carry, done, seconds = folder.restore(carry)
         table.extend(folder.rows())
-        started = time.perf_counter()
-        compiled = None
         if done < rounds:
-            compiled = advance.lower(keys, carry, jnp.int32(0)).compile()
-        compile_seconds = time.perf_counter() - started
+            program.compile(carry)
         meter = Progress("search", rounds * batch * seeds, done * batch * seeds, seconds, verbose)
         while done < rounds:
-            assert compiled is not None
-            started = time.perf_counter()
-            inputs = jax.device_put((keys, carry, jnp.int32(done)), compiled.input_shardings[0])
-            carry, trials = compiled(*inputs)
-            new = table.add(jax.device_get(trials), done * batch)
+            started = time.perf_counter() - program.compile_seconds
+            carry, trials = program.advance(carry, done)
+            new = table.add(trials, done * batch)
             done += chunk
-            seconds += time.perf_counter() - started
+            seconds += time.perf_counter() - program.compile_seconds - started
             folder.save(carry, done, seconds, new)
             meter.show(done * batch * seeds, f"best {table.best_score:.4f}")
         meter.end()
@@ -208,9 +196,86 @@ def run(
         history=history,
         evaluations=evaluations,
         seconds=seconds,
-        compile_seconds=compile_seconds,
+        compile_seconds=program.compile_seconds,
         seed=seed,
     )
+
+
+class _Program:
+    """The compiled rounds of a search, with an evaluator that the memory has room for.
+
+    Where it has none, the evaluator is halved and the same rounds run again: nothing that they
+    were given has changed, and a smaller evaluator gives the same numbers.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        evaluator: Evaluator,
+        space: Space,
+        seed: int,
+        seeds: int,
+        chunk: int,
+        batch: int,
+    ):
+        self.strategy, self.evaluator, self.space = strategy, evaluator, space
+        self.chunk, self.batch, self.compile_seconds = chunk, batch, 0.0
+        self._compiled: Any = None
+        self._keys = jnp.stack([jax.random.key(s) for s in range(seed, seed + seeds)])
+        self._lift: Callable = jax.vmap
+        if seeds == 1:  # a plain program: a batched switch would run every branch
+            self._keys, self._lift = self._keys[0], lambda f, axes: f
+
+    def begin(self) -> tuple:
+        """The carry before the first round."""
+
+        def attempt() -> tuple:
+            start = lambda key: _init(key, self.strategy, self.evaluator, self.space)
+            return jax.block_until_ready(jax.jit(self._lift(start, (0,)))(self._keys))
+
+        return self._fitting(attempt)
+
+    def compile(self, carry: tuple) -> None:
+        """Compiles a chunk of rounds, for a carry of this form."""
+        self._fitting(lambda: self._compile(carry))
+
+    def advance(self, carry: tuple, done: int) -> tuple[tuple, Trials]:
+        """The carry after the next chunk of rounds, and their trials on the host."""
+
+        def attempt() -> tuple[tuple, Trials]:
+            if self._compiled is None:
+                self._compile(carry)
+            given = (self._keys, carry, jnp.int32(done))
+            new, trials = self._compiled(*jax.device_put(given, self._compiled.input_shardings[0]))
+            return jax.block_until_ready(new), jax.device_get(trials)
+
+        return self._fitting(attempt)
+
+    def _compile(self, carry: tuple) -> None:
+        started = time.perf_counter()
+        rounds = lambda key, carry, start: _rounds(
+            key, self.strategy, self.evaluator, carry, start, self.chunk, self.batch
+        )
+        lifted = jax.jit(self._lift(rounds, (0, 0, None)))
+        self._compiled = lifted.lower(self._keys, carry, jnp.int32(0)).compile()
+        self.compile_seconds += time.perf_counter() - started
+
+    def _fitting(self, attempt: Callable[[], Any]) -> Any:
+        """The value of `attempt()`, after as many halvings as the memory asks for."""
+        while True:
+            try:
+                return attempt()
+            except (jax.errors.JaxRuntimeError, MemoryError) as e:
+                if not out_of_memory(e):
+                    raise
+            smaller = self.evaluator.halve() if self.evaluator.halve else None
+            if smaller is None:
+                raise InputError(
+                    "out of memory, and the evaluator cannot be halved any more: choose a smaller "
+                    "batch, batch_size, network, or fewer seeds"
+                )
+            warn("out of memory: going on with half as many candidates at once")
+            self.evaluator, self._compiled = smaller, None
 
 
 class _Table:

@@ -24,8 +24,12 @@ BELOW: dict[str, set[str]] = {
     "evaluators": {"base", "spaces", "nets", "tables"},
     "recipes": {"base", "spaces", "links"},
     "analysis": {"base", "spaces"},
-    "runs": {"base"},
-    "search": {"base", "analysis", "runs"},
+    "faults": set(),
+    "files": set(),
+    "preemption": set(),
+    "checkpoints": {"faults", "files"},
+    "runs": {"base", "checkpoints", "faults", "files", "preemption"},
+    "search": {"base", "analysis", "faults", "runs"},
     "final": {"base", "nets", "evaluators", "runs"},
 }
 TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers
