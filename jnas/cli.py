@@ -13,17 +13,35 @@ USAGE = """usage: jnas COMMAND ...
   jnas search --config=FILE --workdir=DIR [--config.key=value ...]
       search, train the best architecture, write DIR/result.json and figures;
       the same command goes on where it was stopped
+      several processes: --coordinator=HOST:PORT --num_processes=N --process_id=I for
+      each, or --distributed alone on SLURM and TPU pods
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
       train one architecture and measure it on the test split
   jnas list {spaces,strategies,datasets,tables}
   jnas version"""
 
+CLUSTER = ("coordinator", "num_processes", "process_id")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code, 2 for a user's mistake."""
-    from jnas.base import InputError
+    """Runs a command; returns the exit code: 2 for a user's mistake, 75 for a lost process."""
+    from jnas import cluster, supervisor
 
     args = list(sys.argv[1:] if argv is None else argv)
+    joins = any(a.partition("=")[0] in ("--coordinator", "--distributed") for a in args)
+    if joins and not supervisor.is_child():
+        return supervisor.supervise(args)
+    code = _run(args)
+    if code and cluster.joined():
+        cluster.leave(code)
+    return code
+
+
+def _run(args: list[str]) -> int:
+    """Runs a command and says in one line why it failed."""
+    from jnas import cluster
+    from jnas.base import InputError
+
     commands: dict[str, Callable[[list[str]], None]] = {
         "search": _search,
         "train": _train,
@@ -39,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(a in ("-h", "--help", "-help") for a in args[1:]):
             print(USAGE)
             return 0
-        commands[args[0]](args[1:])
+        with cluster.noticing():
+            commands[args[0]](args[1:])
+    except cluster.Lost as e:
+        print(f"jnas: {e}", file=sys.stderr)
+        return cluster.LOST
     except InputError as e:
         print("jnas: " + " ".join(str(e).split()), file=sys.stderr)
         return 2
@@ -49,8 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()) -> Any:
-    """Parses `--config=FILE --config.key=value` and string flags."""
+def _config(
+    args: list[str],
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    switches: Sequence[str] = (),
+) -> Any:
+    """Parses `--config=FILE --config.key=value`, string flags and switches."""
     from absl import flags
     from ml_collections import ConfigDict, config_flags
 
@@ -69,6 +96,8 @@ def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     for name in (*needed, *optional):
         flags.DEFINE_string(name, None, "", flag_values=values)
+    for name in switches:
+        flags.DEFINE_bool(name, False, "", flag_values=values)
     try:
         rest = values(argv)[1:]
     except (flags.Error, TypeError, ValueError) as e:
@@ -119,20 +148,21 @@ def _known_keys(config: Any, args: list[str]) -> None:
 
 
 def _search(args: list[str]) -> None:
-    flags = _config(args, ["workdir"])
+    flags = _config(args, ["workdir"], CLUSTER, ["distributed"])
     _quiet()
+    from jnas import cluster
     from jnas.analysis import figures
     from jnas.configs import job_of, strategy_of
     from jnas.runs import check, write_json
     from jnas.search import run
 
     config, workdir = flags["config"].value, Path(flags["workdir"].value)
-    _host_devices(config.get("train", {}).get("devices", 1))
+    _join(flags, config)
     setting = json.loads(json.dumps(config.to_dict()))
-    check(workdir, setting)
     done = workdir / "result.json"
-    if done.exists():
-        _print(json.loads(done.read_text()), done, "the search is complete already")
+    if cluster.from_first(lambda: check(workdir, setting) and done.exists()):
+        if cluster.is_first():
+            _print(json.loads(done.read_text()), done, "the search is complete already")
         return
     job = job_of(config)
     result = run(
@@ -146,6 +176,7 @@ def _search(args: list[str]) -> None:
         chunk=config.get("chunk", 0) or None,
         workdir=workdir,
         setting=setting,
+        verbose=cluster.is_first(),
     )
     summary: dict[str, Any] = {
         "best_architecture": result.best_architecture,
@@ -169,6 +200,8 @@ def _search(args: list[str]) -> None:
         if test in result.history:
             found = result.history[test][best].astype(float)
             summary |= {"mean_test": float(found.mean()), "std_test": float(found.std())}
+    if not cluster.is_first():
+        return
     figures.save(result.plot(name), workdir / "search.png")
     if job.space.edges is not None:
         drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")
@@ -182,11 +215,12 @@ def _search(args: list[str]) -> None:
 
 def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) -> dict[str, Any]:
     """The final training, and its part of the result."""
+    from jnas import cluster
     from jnas.configs import final_examples, section, training_of
     from jnas.final import train_final
 
     settings = {**section(config, "train"), **section(config, "final")}
-    for name in ("plan", "devices", "score"):
+    for name in ("plan", "score"):
         settings.pop(name, None)
     both, test = final_examples(config, dataset)
     found = train_final(
@@ -199,6 +233,7 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
         seed=config.get("seed", 0),
         workdir=folder,
         setting=json.loads(json.dumps(config.to_dict())),
+        verbose=cluster.is_first(),
     )
     found["final_seconds"] = round(found.pop("seconds"), 3)
     return found
@@ -264,15 +299,43 @@ def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
         print(f"{'result':24s}{path}" + (f"  ({note})" if note else ""))
 
 
-def _host_devices(n: int) -> None:
-    """Splits the CPU into `n` devices, 0: one for each core, up to 8; where the user has not.
+def _join(flags: Any, config: Any) -> None:
+    """Sets up the devices of this process, and joins the others where there are any."""
+    from jnas import cluster, supervisor
+    from jnas.base import InputError
 
-    Other platforms take no notice.
+    given = {name: flags[name].value for name in CLUSTER}
+    alone = not flags["distributed"].value and given["coordinator"] is None
+    for name, value in given.items():
+        if value is not None and (flags["distributed"].value or alone):
+            what = "beside --distributed" if flags["distributed"].value else "without --coordinator"
+            raise InputError(f"--{name}={value}: it has no meaning {what}")
+    shared = given["num_processes"] or os.environ.get("SLURM_NTASKS") or "1"
+    processes = int(shared) if not alone and shared.isascii() and shared.isdigit() else 1
+    _host_devices(config.get("mesh", {}), max(processes, 1))
+    if not alone:
+        supervisor.end_with_parent()
+        cluster.start(*given.values())
+
+
+def _host_devices(mesh: Any, processes: int) -> None:
+    """Splits the CPU into this process's share of the mesh, where the user has not.
+
+    With `pop` 0 that is a device for each core, up to 8, in whole groups of `data`. Other
+    platforms take no notice.
     """
-    n = n or min(os.cpu_count() or 1, 8)
+    pop, data = mesh.get("pop", 1), max(mesh.get("data", 1), 1)
+    cores = min(os.cpu_count() or 1, 8)
+    n = -(-pop * data // processes) if pop > 0 else -(-cores // data) * data
     flag, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
+    # A device may wait longer for the others than the 40 s after which XLA would end the process.
+    patience = "--xla_cpu_collective_call_terminate_timeout_seconds"
     if n > 1 and flag not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}={n}".strip()
+        flags = f"{flags} {flag}={n}"
+    if patience not in flags and (n > 1 or processes > 1):
+        flags = f"{flags} {patience}=86400"
+    if flags:
+        os.environ["XLA_FLAGS"] = flags.strip()
 
 
 def _quiet() -> None:

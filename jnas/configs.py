@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jnas import data, tables
 from jnas.base import Evaluator, InputError, Space, Strategy
-from jnas.evaluators import Examples, Training, tabular, train
+from jnas.evaluators import Examples, Training, make_mesh, tabular, train
 from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES
 from jnas.spaces import SPACES
@@ -117,13 +117,14 @@ def job_of(config: ConfigDict) -> Job:
         return Job(space, tabular(space, columns, config.get("score", "val_acc_200")))
     net, dataset = network_of(config)
     settings = section(config, "train")
-    options = {k: settings.pop(k) for k in ("plan", "devices", "score") if k in settings}
+    options = {k: settings.pop(k) for k in ("plan", "score") if k in settings}
     evaluator = train(
         net,
         training_of(settings, "train"),
         examples(dataset, dataset.train),
         examples(dataset, dataset.validation),
         classes=dataset.num_classes,
+        mesh=call("mesh", make_mesh, **section(config, "mesh")),
         **options,
     )
     return Job(net.space, evaluator, net, dataset)

@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from jnas import cluster
 from jnas._version import __version__
 from jnas.base import InputError
 
@@ -99,6 +100,20 @@ class RunFolder:
         return self
 
     def _open(self, path: Path, stack: contextlib.ExitStack) -> None:
+        cluster.from_first(lambda: self._claim(path, stack))
+        if not check(path, self.setting):
+            raise InputError(
+                f"workdir {path}: process {jax.process_index()} does not see what process 0 wrote: "
+                "it has to be one folder that all of them share"
+            )
+        logging.set_verbosity(logging.ERROR)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, create=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
+        stack.callback(self._manager.close)
+
+    def _claim(self, path: Path, stack: contextlib.ExitStack) -> None:
         check(path, self.setting)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -112,12 +127,6 @@ class RunFolder:
         if not check(path, self.setting):  # again, now that the folder is ours
             write_json(path / "versions.json", versions())
             write_json(path / "config.json", self.setting)
-        logging.set_verbosity(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, create=True, enable_async_checkpointing=False
-        )
-        self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
-        stack.callback(self._manager.close)
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
@@ -126,20 +135,20 @@ class RunFolder:
         """(state, rounds done, seconds spent) of the last checkpoint, or `state`, 0 and 0."""
         if self.path is None:
             return state, 0, 0.0
-        step = self._manager.latest_step()
+        step = cluster.from_first(self._manager.latest_step)
         history = self.path / "history.csv"
         if step is None:
-            history.write_bytes(b"")
+            if cluster.is_first():
+                history.write_bytes(b"")
             return state, 0, 0.0
-        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in _plain(state, step)]
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(shapes), marks=ocp.args.JsonRestore()
+            state=ocp.args.StandardRestore(_plain(state, step)), marks=ocp.args.JsonRestore()
         )
         saved = self._manager.restore(step, args=args)
         marks = saved["marks"]
-        with open(history, "r+b") as f:
-            f.truncate(marks["bytes"])
-            text = f.read().decode()
+        if cluster.is_first():
+            os.truncate(history, marks["bytes"])
+        text = history.read_bytes()[: marks["bytes"]].decode()
         self._bytes = marks["bytes"]
         self._rows = [_typed(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
         return _like(state, saved["state"]), step, marks["seconds"]
@@ -159,10 +168,11 @@ class RunFolder:
                 writer.writeheader()
             writer.writerows(_short(row) for row in rows)
         data = text.getvalue().encode()
-        with open(self.path / "history.csv", "ab") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
+        if cluster.is_first():
+            with open(self.path / "history.csv", "ab") as f:
+                f.write(data)
+                f.flush()
+                os.fsync(f.fileno())
         self._bytes += len(data)
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(_plain(state, done)),
@@ -176,9 +186,9 @@ def _is_key(x: Any) -> bool:
 
 
 def _plain(state: Any, done: int) -> list[Any]:
-    """The leaves as plain arrays, random keys as their data; never an empty list."""
-    leaves = jax.tree.leaves(state)
-    return [np.int64(done), *(jax.random.key_data(x) if _is_key(x) else x for x in leaves)]
+    """The leaves as NumPy arrays, random keys as their data; never an empty list."""
+    plain = lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+    return [np.int64(done), *map(plain, jax.tree.leaves(state))]
 
 
 def _like(state: Any, plain: list[Any]) -> Any:

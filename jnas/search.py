@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import cluster
 from jnas.analysis import figures
 from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template, to_vector
 from jnas.runs import Progress, RunFolder
@@ -171,7 +172,7 @@ def run(
         lift = lambda f, axes: jax.vmap(f, axes)
     begin = lift(lambda key: _init(key, strategy, evaluator, space), (0,))
     rounds_of = lambda key, carry, i: _rounds(key, strategy, evaluator, carry, i, chunk, batch)
-    advance = jax.jit(lift(rounds_of, (0, 0, None)))
+    advance = jax.jit(lift(rounds_of, (0, 0, None)), out_shardings=cluster.replicated())
 
     carry = jax.jit(begin)(keys)
     table = _Table(space, seed, seeds, batch)
@@ -182,13 +183,15 @@ def run(
         started = time.perf_counter()
         compiled = None
         if done < rounds:
-            compiled = advance.lower(keys, carry, jnp.int32(0)).compile()
+            keys, carry = cluster.everywhere((keys, carry))
+            compiled = advance.lower(keys, carry, cluster.everywhere(jnp.int32(0))).compile()
         compile_seconds = time.perf_counter() - started
         meter = Progress("search", rounds * batch * seeds, done * batch * seeds, seconds, verbose)
         while done < rounds:
             assert compiled is not None
             started = time.perf_counter()
-            inputs = jax.device_put((keys, carry, jnp.int32(done)), compiled.input_shardings[0])
+            inputs = cluster.everywhere((keys, carry, jnp.int32(done)))
+            inputs = jax.device_put(inputs, compiled.input_shardings[0])
             carry, trials = compiled(*inputs)
             new = table.add(jax.device_get(trials), done * batch)
             done += chunk

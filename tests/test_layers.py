@@ -15,6 +15,8 @@ GROUND = {"_version", "errors"}  # anybody may import these; they import nothing
 # What a layer may import of jnas, besides itself and the ground.
 BELOW: dict[str, set[str]] = {
     "notation": set(),
+    "cluster": set(),
+    "supervisor": {"cluster"},
     "base": {"notation"},
     "data": {"base"},
     "tables": {"base", "spaces"},
@@ -24,8 +26,8 @@ BELOW: dict[str, set[str]] = {
     "evaluators": {"base", "spaces", "nets", "tables"},
     "recipes": {"base", "spaces", "links"},
     "analysis": {"base", "spaces"},
-    "runs": {"base"},
-    "search": {"base", "analysis", "runs"},
+    "runs": {"base", "cluster"},
+    "search": {"base", "analysis", "cluster", "runs"},
     "final": {"base", "nets", "evaluators", "runs"},
 }
 TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers

@@ -30,7 +30,7 @@ from _timing import Parser, compiled, device, interleaved, main, rounded, say
 
 from jnas import base, data, nets
 from jnas.configs import examples, training_of
-from jnas.evaluators import train
+from jnas.evaluators import make_mesh, train
 from jnas.evaluators.train import advance, begin, measure
 
 BATCH = 64
@@ -71,7 +71,7 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
     say(f"{n} candidates, {flags.steps} steps of batch {BATCH} on {device()}")
 
     def population(plan: str, devices: int = 1) -> Callable[..., dict[str, jax.Array]]:
-        options = {"classes": classes, "plan": plan, "devices": devices}
+        options = {"classes": classes, "plan": plan, "mesh": make_mesh(devices)}
         evaluator = train(net, training, fit_on, score_on, **options)
         return lambda key, archs: evaluator.evaluate(key, base.propose(archs), ())[0].metrics
 

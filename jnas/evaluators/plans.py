@@ -4,16 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from jnas.base import InputError
+from jnas.evaluators.mesh import one_by_one, spread
 
 PLANS = ("map", "vmap")
 
 
-def population(one: Callable[[Any], Any], plan: str = "map", devices: int = 1) -> Callable:
+def population(
+    one: Callable[[Any], Any], plan: str = "map", mesh: Mesh | None = None
+) -> Callable[[Any], Any]:
     """Runs `one` for every row of a batch.
 
     Args:
@@ -21,32 +22,15 @@ def population(one: Callable[[Any], Any], plan: str = "map", devices: int = 1) -
       plan: `map` runs one row after another, so that a branch on data is a real branch and a
         candidate pays only for the operations that it has; `vmap` runs all rows at once, with
         every branch computed and masked.
-      devices: over how many devices the rows are spread, along a mesh axis `pop`; 0 is all there
-        are. A batch that does not fill them is padded with its last row.
+      mesh: the devices that the rows are spread over, of `make_mesh`; None is one device.
 
     Returns:
       A function of a pytree with leaves `[n, ...]`, to the same of the results. The numbers do
-      not depend on plan and devices, to float tolerance.
+      not depend on plan and mesh, to float tolerance.
 
     Raises:
-      InputError: an unknown plan, or more devices than there are.
+      InputError: an unknown plan.
     """
     if plan not in PLANS:
         raise InputError(f"plan {plan!r}: allowed are {', '.join(PLANS)}")
-    here = jax.devices()
-    if not 0 <= devices <= len(here):
-        raise InputError(f"devices={devices}: allowed are 1 to {len(here)}, or 0 for all here")
-    devices = devices or len(here)
-    every = jax.vmap(one) if plan == "vmap" else lambda batch: jax.lax.map(one, batch)
-    if devices == 1:
-        return every
-    mesh, rows = Mesh(np.asarray(here[:devices]), ("pop",)), PartitionSpec("pop")
-    spread = jax.shard_map(every, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
-
-    def run(batch: Any) -> Any:
-        n = jax.tree.leaves(batch)[0].shape[0]
-        full = -(-n // devices) * devices
-        padded = jax.tree.map(lambda x: x[jnp.minimum(jnp.arange(full), n - 1)], batch)
-        return jax.tree.map(lambda x: x[:n], spread(padded))
-
-    return run
+    return spread(jax.vmap(one) if plan == "vmap" else one_by_one(one), mesh)

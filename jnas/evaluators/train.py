@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from jnas.base import Architecture, Evaluator, InputError, Trials
+from jnas.evaluators.mesh import split_batch
 from jnas.evaluators.metrics import classification, confusion
 from jnas.evaluators.plans import population
 from jnas.nets import Net
@@ -94,7 +96,8 @@ def advance(
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, state), grads = grad(now.params, now.state, data.inputs(rows), data.y[rows])
+        x, y = split_batch((data.inputs(rows), data.y[rows]))
+        (loss, state), grads = grad(now.params, now.state, x, y)
         updates, optimizer = training.optimizer.update(grads, now.optimizer, now.params)
         return Progress(optax.apply_updates(now.params, updates), state, optimizer, order), loss
 
@@ -113,9 +116,10 @@ def measure(
 
     def part(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, w = chunk
-        logits, _ = net.apply(params, state, arch, data.inputs(i))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, data.y[i])
-        return jnp.sum(losses * w), confusion(data.y[i], jnp.argmax(logits, -1), w, classes)
+        x, y = split_batch((data.inputs(i), data.y[i]))
+        logits, _ = net.apply(params, state, arch, x)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.sum(losses * w), confusion(y, jnp.argmax(logits, -1), w, classes)
 
     losses, matrices = jax.lax.map(part, (jnp.asarray(rows), jnp.asarray(weight)))
     return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
@@ -130,7 +134,7 @@ def train(
     classes: int,
     score: str | Callable[[dict[str, jax.Array]], jax.Array] = "accuracy",
     plan: str = "map",
-    devices: int = 1,
+    mesh: Mesh | None = None,
 ) -> Evaluator:
     """Trains every architecture of a batch from scratch and scores it on held-out examples.
 
@@ -146,19 +150,22 @@ def train(
       score: the metric to maximise (`loss` counts negatively), or a function of all metrics.
       plan: how the batch runs: `map`, one after another, each with just the operations that it
         has; `vmap`, all at once, each with all operations masked.
-      devices: over how many devices the batch is spread, 0 for all. Plan and devices do not
-        change the numbers, to float tolerance.
+      mesh: the devices that share the work, of `make_mesh`; None is one device. Plan and mesh do
+        not change the numbers, to float tolerance.
 
     Returns:
       An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro), `loss` and the counts of
       the space, such as `params`.
 
     Raises:
-      InputError: an unknown plan or score, or too many devices.
+      InputError: an unknown plan or score, or a mesh that does not divide the batch.
     """
     allowed = [*METRICS, *net.space.counts]
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
+    size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
+    if size % parts:
+        raise InputError(f"mesh.data={parts}: it has to divide the batch of {size} examples")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
 
     def one(row: tuple[jax.Array, Architecture]) -> dict[str, jax.Array]:
@@ -168,7 +175,7 @@ def train(
         now, _ = advance(net, training, fit_on, k_order, arch, now, 0, training.steps)
         return measure(net, score_on, arch, now.params, now.state, classes)
 
-    every = population(one, plan, devices)
+    every = population(one, plan, mesh)
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
