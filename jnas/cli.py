@@ -310,12 +310,12 @@ def _join(flags: Any, config: Any) -> None:
         if value is not None and (flags["distributed"].value or alone):
             what = "beside --distributed" if flags["distributed"].value else "without --coordinator"
             raise InputError(f"--{name}={value}: it has no meaning {what}")
-    shared = given["num_processes"] or os.environ.get("SLURM_NTASKS") or "1"
-    processes = int(shared) if not alone and shared.isascii() and shared.isdigit() else 1
-    _host_devices(config.get("mesh", {}), max(processes, 1))
+    place = cluster.address(*given.values())
+    tasks = os.environ.get("SLURM_NTASKS", "1") if flags["distributed"].value else "1"
+    _host_devices(config.get("mesh", {}), place.get("num_processes", int(tasks)))
     if not alone:
         supervisor.end_with_parent()
-        cluster.start(*given.values())
+        cluster.start(place)
 
 
 def _host_devices(mesh: Any, processes: int) -> None:

@@ -32,44 +32,53 @@ class Lost(RuntimeError):
     """Another process of the search has ended, or is not heard of any more."""
 
 
-def start(coordinator: str | None, processes: str | None, process: str | None) -> None:
-    """Joins the cluster; without an address, as SLURM, Open MPI or a TPU pod say.
+def address(coordinator: str | None, processes: str | None, process: str | None) -> dict[str, Any]:
+    """The place in a cluster that flags give, for `start`; none where SLURM or a TPU pod say it.
 
     Args:
-      coordinator: `HOST:PORT` of process 0.
+      coordinator: `HOST:PORT` of process 0, or None.
       processes: how many processes there are.
       process: the number of this one, from 0.
 
     Raises:
-      InputError: a value is missing or wrong, or no cluster is found.
+      InputError: a value is missing or wrong.
     """
-    options: dict[str, Any] = {}
-    if coordinator is not None:
-        if not re.fullmatch(r"[^\s:]+:\d{1,5}|\[[^\s\]]+\]:\d{1,5}", coordinator):
-            raise InputError(f"--coordinator={coordinator}: it has the form HOST:PORT")
-        n = _number("--num_processes", processes, 1, None)
-        i = _number("--process_id", process, 0, n - 1)
-        options = {"coordinator_address": coordinator, "num_processes": n, "process_id": i}
-        options["cluster_detection_method"] = "deactivate"
+    if coordinator is None:
+        return {}
+    if not re.fullmatch(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):\d{1,5}", coordinator):
+        raise InputError(f"--coordinator={coordinator}: it has the form HOST:PORT")
+    n = _number("--num_processes", processes, 1, None)
+    i = _number("--process_id", process, 0, n - 1)
+    return {"coordinator_address": coordinator, "num_processes": n, "process_id": i}
+
+
+def start(place: dict[str, Any]) -> None:
+    """Joins the cluster at a place of `address`, before anything is computed.
+
+    Raises:
+      InputError: no place is given and no cluster is found, or its address cannot be used.
+    """
     # JAX would take SIGTERM for itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
+            **place,
+            cluster_detection_method="deactivate" if place else None,
             initialization_timeout=TOGETHER,
             heartbeat_timeout_seconds=SILENT,
             shutdown_timeout_seconds=TOGETHER,
-            **options,
         )
     except (RuntimeError, ValueError) as e:
-        what = "--distributed" if coordinator is None else f"--coordinator={coordinator}"
+        what = f"--coordinator={place['coordinator_address']}" if place else "--distributed"
         raise InputError(f"{what}: no cluster: {_line(e)}") from None
 
 
 def _number(flag: str, text: str | None, least: int, most: int | None) -> int:
     allowed = f"a whole number from {least} {'up' if most is None else f'to {most}'}"
+    bound = float("inf") if most is None else most
     if text is None:
         raise InputError(f"{flag} is missing beside --coordinator: {allowed}")
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= (most or int(text)):
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= bound:
         raise InputError(f"{flag}={text}: it has to be {allowed}")
     return int(text)
 

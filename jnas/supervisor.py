@@ -32,25 +32,26 @@ def supervise(args: Sequence[str]) -> int:
       The child's code, `LOST` where another process was lost or never came, and 128 + the number
       of a signal that ended it.
     """
-    child = subprocess.Popen(
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
         [sys.executable, "-m", "jnas", *args],
         env={**os.environ, CHILD: "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
         text=True,
         errors="replace",
         start_new_session=True,
-    )
-    assert child.stdout is not None and child.stderr is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda n, frame: child.send_signal(n))
-    held: list[str] = []
-    talk = threading.Thread(target=_pass_on, args=(child.stdout, sys.stdout, []), daemon=True)
-    talk.start()
-    _pass_on(child.stderr, sys.stderr, held)
-    talk.join()
-    code, log = child.wait(), "".join(held)
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda n, frame: child.send_signal(n))
+        held: list[str] = []
+        talk = threading.Thread(target=_pass_on, args=(child.stdout, sys.stdout, []))
+        talk.start()
+        _pass_on(child.stderr, sys.stderr, held)
+        talk.join()
+        code, log = child.wait(), "".join(held)
     if code == -signal.SIGABRT and _ENDED in log:
         if "RegisterTask" in log:
             what = f"not all processes came to the coordinator within {TOGETHER} s"

@@ -76,7 +76,7 @@ def spread(every: Callable[[Any], Any], mesh: Mesh | None) -> Callable[[Any], An
     def run(batch: Any) -> Any:
         n = jax.tree.leaves(batch)[0].shape[0]
         full = -(-n // groups) * groups
-        padded = jax.tree.map(lambda x: x[jnp.minimum(jnp.arange(full), n - 1)], batch)
+        padded = jax.tree.map(lambda x: x[np.minimum(np.arange(full), n - 1)], batch)
         gather = lambda x: jax.lax.with_sharding_constraint(x, everywhere)[:n]
         return jax.tree.map(gather, share(padded))
 
@@ -107,6 +107,7 @@ def one_by_one(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
 
     def run(batch: Any) -> Any:
+        batch = jax.tree.map(jnp.asarray, batch)
         row = lambda i: jax.tree.map(lambda x: x[i], batch)
         n = jax.tree.leaves(batch)[0].shape[0]
         shapes = jax.eval_shape(lambda: one(row(0)))
