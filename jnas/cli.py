@@ -13,6 +13,8 @@ USAGE = """usage: jnas COMMAND ...
   jnas search --config=FILE --workdir=DIR [--config.key=value ...]
       search, train the best architecture, write DIR/result.json and figures;
       the same command goes on where it was stopped
+      several processes: --coordinator=HOST:PORT --num_processes=N --process_id=I for
+      each, or --distributed alone on SLURM and TPU pods
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
       train one architecture and measure it on the test split
   jnas list {spaces,strategies,datasets,tables}
@@ -22,14 +24,30 @@ exit codes: 0 done, 2 a mistake or not enough memory, 74 the disk is full or fai
 130 stopped by Ctrl-C, 143 stopped by SIGTERM; after 74, 130, 143 and after any kill the same
 command goes on"""
 
+CLUSTER = ("coordinator", "num_processes", "process_id")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code, as `docs/faults.md` lists them."""
+    from jnas import cluster, supervisor
+
+    args = list(sys.argv[1:] if argv is None else argv)
+    joins = any(a.partition("=")[0] in ("--coordinator", "--distributed") for a in args)
+    if joins and not supervisor.is_child():
+        return supervisor.supervise(args)
+    code = _run(args)
+    if code and cluster.joined():
+        cluster.leave(code)
+    return code
+
+
+def _run(args: list[str]) -> int:
+    """Runs a command and says in one line why it failed."""
+    from jnas import cluster
     from jnas.base import InputError
     from jnas.faults import EXIT_DISK, disk_error, out_of_memory, warn
     from jnas.preemption import leave_on_sigterm
 
-    args = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], None]] = {
         "search": _search,
         "train": _train,
@@ -45,8 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if any(a in ("-h", "--help", "-help") for a in args[1:]):
             print(USAGE)
             return 0
-        with leave_on_sigterm():
+        with cluster.noticing(), leave_on_sigterm():
             commands[args[0]](args[1:])
+    except cluster.Lost as e:
+        warn(str(e))
+        return cluster.LOST
     except InputError as e:
         warn(str(e))
         return 2
@@ -65,8 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()) -> Any:
-    """Parses `--config=FILE --config.key=value` and string flags."""
+def _config(
+    args: list[str],
+    needed: Sequence[str],
+    optional: Sequence[str] = (),
+    switches: Sequence[str] = (),
+) -> Any:
+    """Parses `--config=FILE --config.key=value`, string flags and switches."""
     from absl import flags
     from ml_collections import ConfigDict, config_flags
 
@@ -85,6 +111,8 @@ def _config(args: list[str], needed: Sequence[str], optional: Sequence[str] = ()
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     for name in (*needed, *optional):
         flags.DEFINE_string(name, None, "", flag_values=values)
+    for name in switches:
+        flags.DEFINE_bool(name, False, "", flag_values=values)
     try:
         rest = values(argv)[1:]
     except (flags.Error, TypeError, ValueError) as e:
@@ -135,8 +163,9 @@ def _known_keys(config: Any, args: list[str]) -> None:
 
 
 def _search(args: list[str]) -> None:
-    flags = _config(args, ["workdir"])
+    flags = _config(args, ["workdir"], CLUSTER, ["distributed"])
     _quiet()
+    from jnas import cluster
     from jnas.analysis import figures
     from jnas.configs import job_of, strategy_of
     from jnas.files import write_json
@@ -144,14 +173,14 @@ def _search(args: list[str]) -> None:
     from jnas.search import run
 
     config, workdir = flags["config"].value, Path(flags["workdir"].value)
-    _host_devices(config.get("train", {}).get("devices", 1))
+    _join(flags, config)
     setting = json.loads(json.dumps(config.to_dict()))
-    check(workdir, setting)
     done = workdir / "result.json"
-    if found := result_of(workdir):
-        _print(found, done, "the search is complete already")
+    if cluster.from_first(lambda: check(workdir, setting) and bool(result_of(workdir))):
+        if cluster.is_first():
+            _print(result_of(workdir) or {}, done, "the search is complete already")
         return
-    job = job_of(config)
+    job = job_of(config, workdir)
     result = run(
         strategy_of(config, job.space),
         job.evaluator,
@@ -163,6 +192,7 @@ def _search(args: list[str]) -> None:
         chunk=config.get("chunk", 0) or None,
         workdir=workdir,
         setting=setting,
+        verbose=cluster.is_first(),
     )
     summary: dict[str, Any] = {
         "best_architecture": result.best_architecture,
@@ -186,6 +216,8 @@ def _search(args: list[str]) -> None:
         if test in result.history:
             found = result.history[test][best].astype(float)
             summary |= {"mean_test": float(found.mean()), "std_test": float(found.std())}
+    if not cluster.is_first():
+        return
     figures.save(result.plot(name), workdir / "search.png")
     if job.space.edges is not None:
         drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")
@@ -199,11 +231,12 @@ def _search(args: list[str]) -> None:
 
 def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) -> dict[str, Any]:
     """The final training, and its part of the result."""
-    from jnas.configs import final_examples, section, training_of
+    from jnas import cluster
+    from jnas.configs import OPTIONS, final_examples, section, training_of
     from jnas.final import train_final
 
     settings = {**section(config, "train"), **section(config, "final")}
-    for name in ("plan", "devices", "score"):
+    for name in OPTIONS:
         settings.pop(name, None)
     both, test = final_examples(config, dataset)
     found = train_final(
@@ -216,6 +249,7 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
         seed=config.get("seed", 0),
         workdir=folder,
         setting=json.loads(json.dumps(config.to_dict())),
+        verbose=cluster.is_first(),
     )
     found["final_seconds"] = round(found.pop("seconds"), 3)
     return found
@@ -224,10 +258,12 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
 def _train(args: list[str]) -> None:
     flags = _config(args, ["arch"], ["workdir"])
     _quiet()
+    from jnas import cache
     from jnas.configs import network_of
     from jnas.files import write_json
     from jnas.runs import check, result_of
 
+    cache.keep_programs()
     config, folder = flags["config"].value, flags["workdir"].value
     net, dataset = network_of(config)
     arch = net.space.parse(flags["arch"].value)
@@ -281,15 +317,44 @@ def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
         print(f"{'result':24s}{path}" + (f"  ({note})" if note else ""))
 
 
-def _host_devices(n: int) -> None:
-    """Splits the CPU into `n` devices, 0: one for each core, up to 8; where the user has not.
+def _join(flags: Any, config: Any) -> None:
+    """Sets up the devices of this process, and joins the others where there are any."""
+    from jnas import cache, cluster, supervisor
+    from jnas.base import InputError
 
-    Other platforms take no notice.
+    given = {name: flags[name].value for name in CLUSTER}
+    alone = not flags["distributed"].value and given["coordinator"] is None
+    for name, value in given.items():
+        if value is not None and (flags["distributed"].value or alone):
+            what = "beside --distributed" if flags["distributed"].value else "without --coordinator"
+            raise InputError(f"--{name}={value}: it has no meaning {what}")
+    place = cluster.address(*given.values())
+    tasks = os.environ.get("SLURM_NTASKS", "1") if flags["distributed"].value else "1"
+    cache.keep_programs()
+    _host_devices(config.get("mesh", {}), place.get("num_processes", int(tasks)))
+    if not alone:
+        supervisor.end_with_parent()
+        cluster.start(place)
+
+
+def _host_devices(mesh: Any, processes: int) -> None:
+    """Splits the CPU into this process's share of the mesh, where the user has not.
+
+    With `pop` 0 that is a device for each core, up to 8, in whole groups of `data`. Other
+    platforms take no notice.
     """
-    n = n or min(os.cpu_count() or 1, 8)
+    pop, data = mesh.get("pop", 1), max(mesh.get("data", 1), 1)
+    cores = min(os.cpu_count() or 1, 8)
+    n = -(-pop * data // processes) if pop > 0 else -(-cores // data) * data
     flag, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
+    # A device may wait longer for the others than the 40 s after which XLA would end the process.
+    patience = "--xla_cpu_collective_call_terminate_timeout_seconds"
     if n > 1 and flag not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}={n}".strip()
+        flags = f"{flags} {flag}={n}"
+    if patience not in flags and (n > 1 or processes > 1):
+        flags = f"{flags} {patience}=86400"
+    if flags:
+        os.environ["XLA_FLAGS"] = flags.strip()
 
 
 def _quiet() -> None:

@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +13,13 @@ from ml_collections import ConfigDict
 
 from jnas import data, tables
 from jnas.base import Evaluator, InputError, Space, Strategy
-from jnas.evaluators import Augment, Examples, Training, joint, tabular, train
+from jnas.evaluators import Augment, Examples, Training, joint, make_mesh, tabular, train
 from jnas.evaluators.train import check as check_training
 from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES
 from jnas.spaces import SPACES
 
+OPTIONS = ("plan", "memory", "score")  # of a population, not of the training of one network
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEARCHED = ("learning_rate", "momentum", "weight_decay")
 
@@ -189,8 +191,13 @@ class Job(NamedTuple):
     dataset: data.Dataset | None = None
 
 
-def job_of(config: ConfigDict) -> Job:
-    """Space and evaluator: a table where `config.table` names one, else training on data."""
+def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
+    """Space and evaluator: a table where `config.table` names one, else training on data.
+
+    Args:
+      config: of the search.
+      folder: of the run, where a plan that was measured is kept for the next time.
+    """
     name = config.get("space", "nas_bench_201")
     if config.get("table"):
         space = resolve("space", name, SPACES)()
@@ -199,7 +206,10 @@ def job_of(config: ConfigDict) -> Job:
         return Job(space, tabular(space, columns, config.get("score", "val_acc_200")))
     net, dataset = network_of(config)
     settings = section(config, "train")
-    options = {k: settings.pop(k) for k in ("plan", "devices", "score") if k in settings}
+    options = {k: settings.pop(k) for k in OPTIONS if k in settings}
+    options.setdefault("plan", "auto")
+    if folder is not None:
+        options["plan_file"] = folder / "plan.json"
     fit_on = examples(dataset, dataset.train)
     last = {k: v for k, v in section(config, "final").items() if k not in options}
     check_training(training_of({**settings, **last}, "final"), fit_on)  # before hours of search
@@ -209,6 +219,7 @@ def job_of(config: ConfigDict) -> Job:
         fit_on,
         examples(dataset, dataset.validation),
         classes=dataset.num_classes,
+        mesh=call("mesh", make_mesh, **section(config, "mesh")),
         **options,
     )
     return Job(net.space, evaluator, net, dataset)

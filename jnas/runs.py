@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from jnas import checkpoints
+from jnas import checkpoints, cluster
 from jnas._version import __version__
 from jnas.base import InputError
 from jnas.faults import disk_error, plain_disk_errors, said_once, warn
@@ -122,6 +122,20 @@ class RunFolder:
         return self
 
     def _open(self, path: Path, stack: contextlib.ExitStack) -> None:
+        stack.enter_context(leave_on_sigterm())
+        cluster.from_first(lambda: self._claim(path, stack))
+        if not check(path, self.setting):
+            raise InputError(
+                f"workdir {path}: process {jax.process_index()} does not see what process 0 wrote: "
+                "it has to be one folder that all of them share"
+            )
+        logging.set_verbosity(logging.ERROR)
+        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
+        stack.enter_context(said_once())
+        self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
+        stack.callback(self._manager.close)
+
+    def _claim(self, path: Path, stack: contextlib.ExitStack) -> None:
         check(path, self.setting)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -137,13 +151,7 @@ class RunFolder:
         if not check(path, self.setting):  # again, now that the folder is ours
             write_json(path / "versions.json", versions())
             write_json(path / "config.json", self.setting)
-        stack.enter_context(leave_on_sigterm())
         checkpoints.recover(path)
-        logging.set_verbosity(logging.ERROR)
-        options = ocp.CheckpointManagerOptions(create=True, enable_async_checkpointing=False)
-        stack.enter_context(said_once())
-        self._manager = ocp.CheckpointManager(path / "checkpoints", options=options)
-        stack.callback(self._manager.close)
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
@@ -152,12 +160,11 @@ class RunFolder:
         """(state, rounds done, seconds spent) of the last checkpoint, or `state`, 0 and 0."""
         if self.path is None:
             return state, 0, 0.0
-        step = self._manager.latest_step()
+        step = cluster.from_first(self._manager.latest_step)
         if step is None:
             return state, 0, 0.0
-        shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in _plain(state, step)]
         args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(shapes), marks=ocp.args.JsonRestore()
+            state=ocp.args.StandardRestore(_plain(state, step)), marks=ocp.args.JsonRestore()
         )
         saved = self._manager.restore(step, args=args)
         marks = saved["marks"]
@@ -189,13 +196,15 @@ class RunFolder:
         self._bytes += len(data)
         self._digest.update(data)
         with saving, plain_disk_errors(self.path):
-            checkpoints.append(self.path, data)
+            if cluster.is_first():
+                checkpoints.append(self.path, data)
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(_plain(state, done)),
                 marks=ocp.args.JsonSave({"seconds": seconds}),
             )
             self._manager.save(done, args=args)
-            checkpoints.seal(self.path, done, self._bytes, self._digest.hexdigest())
+            if cluster.is_first():
+                checkpoints.seal(self.path, done, self._bytes, self._digest.hexdigest())
 
 
 def _is_key(x: Any) -> bool:
@@ -203,9 +212,9 @@ def _is_key(x: Any) -> bool:
 
 
 def _plain(state: Any, done: int) -> list[Any]:
-    """The leaves as plain arrays, random keys as their data; never an empty list."""
-    leaves = jax.tree.leaves(state)
-    return [np.int64(done), *(jax.random.key_data(x) if _is_key(x) else x for x in leaves)]
+    """The leaves as NumPy arrays, random keys as their data; never an empty list."""
+    plain = lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+    return [np.int64(done), *map(plain, jax.tree.leaves(state))]
 
 
 def _like(state: Any, plain: list[Any]) -> Any:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import cluster
 from jnas.analysis import figures
 from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template, to_vector
 from jnas.faults import out_of_memory, warn
@@ -245,7 +246,7 @@ class _Program:
         def attempt() -> tuple[tuple, Trials]:
             if self._compiled is None:
                 self._compile(carry)
-            given = (self._keys, carry, jnp.int32(done))
+            given = cluster.everywhere((self._keys, carry, jnp.int32(done)))
             new, trials = self._compiled(*jax.device_put(given, self._compiled.input_shardings[0]))
             return jax.block_until_ready(new), jax.device_get(trials)
 
@@ -256,8 +257,9 @@ class _Program:
         rounds = lambda key, carry, start: _rounds(
             key, self.strategy, self.evaluator, carry, start, self.chunk, self.batch
         )
-        lifted = jax.jit(self._lift(rounds, (0, 0, None)))
-        self._compiled = lifted.lower(self._keys, carry, jnp.int32(0)).compile()
+        lifted = jax.jit(self._lift(rounds, (0, 0, None)), out_shardings=cluster.replicated())
+        given = cluster.everywhere((self._keys, carry, jnp.int32(0)))
+        self._compiled = lifted.lower(*given).compile()
         self.compile_seconds += time.perf_counter() - started
 
     def _fitting(self, attempt: Callable[[], Any]) -> Any:

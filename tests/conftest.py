@@ -1,5 +1,6 @@
 """Shared by all tests: strict JAX settings, and the real NAS-Bench-201 table."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,3 +20,11 @@ def nb201() -> dict[str, np.ndarray]:
         pytest.skip("the data file nb201.npz is not here")
     with np.load(path, allow_pickle=False) as data:
         return dict(data)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Plans and programs are remembered for these tests only, commands in processes included."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JNAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

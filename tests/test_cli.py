@@ -50,8 +50,8 @@ def tiny(tmp_path):
         "    return ConfigDict(dict(space='tiny_net:make', net={},\n"
         "        strategy={'name': 'regularized_evolution', 'population': 4, 'sample': 2},\n"
         "        data={'name': 'digits', 'data_dir': '', 'train': 'train'},\n"
-        "        train={'steps': 60, 'batch_size': 32, 'score': 'accuracy', 'plan': 'map',\n"
-        "               'devices': 1},\n"
+        "        train={'steps': 60, 'batch_size': 32, 'score': 'accuracy', 'plan': 'map'},\n"
+        "        mesh={'pop': 1, 'data': 1},\n"
         "        final={'steps': 120}, evaluations=12, batch=4, chunk=1, seed=0))\n"
     )
     return config
@@ -101,7 +101,7 @@ def test_history_does_not_depend_on_the_devices(tmp_path, tiny):
     histories = []
     for devices in (1, 2, 3):  # a batch of 4 on 3 devices is padded
         args = ["search", f"--config={tiny}", f"--workdir={tmp_path / str(devices)}"]
-        done = run([*args, f"--config.train.devices={devices}"], tmp_path)
+        done = run([*args, f"--config.mesh.pop={devices}"], tmp_path)
         assert done.returncode == 0, done.stderr
         versions = json.loads((tmp_path / str(devices) / "versions.json").read_text())
         assert versions["device"] == f"{devices} x cpu"

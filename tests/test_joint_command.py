@@ -39,7 +39,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     source = CONFIG.read_text().replace('"nas_bench_201"', '"tiny_joint_net:make"', 1)
     source = source.replace('{"channels": 8, "cells": 1}', "{}")
     (tmp_path / "joint.py").write_text(source)
-    return ["--config=joint.py", "--config.train.devices=1"]
+    return ["--config=joint.py", "--config.mesh.pop=1"]
 
 
 SMALL = ["evaluations=12", "batch=4", "train.steps=40", "final.steps=80", "strategy.population=4"]

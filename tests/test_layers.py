@@ -15,21 +15,24 @@ GROUND = {"_version", "errors"}  # anybody may import these; they import nothing
 # What a layer may import of jnas, besides itself and the ground.
 BELOW: dict[str, set[str]] = {
     "notation": set(),
+    "cluster": set(),
+    "supervisor": {"cluster"},
     "base": {"notation"},
     "data": {"base"},
     "tables": {"base", "spaces"},
     "spaces": {"base"},
     "nets": {"base", "spaces"},
     "links": {"base"},
-    "evaluators": {"base", "spaces", "nets", "tables"},
+    "evaluators": {"base", "cache", "cluster", "spaces", "nets", "tables"},
     "recipes": {"base", "spaces", "links"},
     "analysis": {"base", "spaces"},
+    "cache": set(),
     "faults": set(),
     "files": set(),
     "preemption": set(),
     "checkpoints": {"faults", "files"},
-    "runs": {"base", "checkpoints", "faults", "files", "preemption"},
-    "search": {"base", "analysis", "faults", "runs"},
+    "runs": {"base", "checkpoints", "cluster", "faults", "files", "preemption"},
+    "search": {"base", "analysis", "cluster", "faults", "runs"},
     "final": {"base", "nets", "evaluators", "runs"},
 }
 TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers

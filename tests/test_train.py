@@ -274,7 +274,6 @@ def test_the_score_may_be_any_metric_or_a_function_of_them(mapped: Trials) -> No
     ("options", "told"),
     [
         ({"plan": "pmap"}, "plan 'pmap': allowed are map, vmap"),
-        ({"devices": 99}, "devices=99: allowed are 1 to"),
         ({"score": "acuracy"}, "score 'acuracy': allowed are accuracy, recall, f1, loss"),
     ],
 )

@@ -37,7 +37,7 @@ from _timing import Parser, compiled, device, interleaved, main, matmul_gflops, 
 
 from jnas import base, data, nets
 from jnas.configs import examples
-from jnas.evaluators import Examples, Training, train
+from jnas.evaluators import Examples, Training, make_mesh, train
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.train import advance, begin, measure
 
@@ -234,7 +234,7 @@ def compare(flags: argparse.Namespace) -> dict[str, Any]:
         task.score_on,
         classes=task.classes,
         plan=flags.plan,
-        devices=flags.devices,
+        mesh=make_mesh(flags.devices),
     )
     say(f"{n} candidates, {steps} steps of batch {BATCH} on {device()}")
     torch = None if flags.no_torch else torch_of(task, flags, jax.random.key(1))

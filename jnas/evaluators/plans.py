@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from jnas.base import InputError
+from jnas.evaluators.mesh import one_by_one, spread
 from jnas.nets import dispatch, forms
 
 PLANS = ("map", "vmap", "grouped")
@@ -43,33 +43,26 @@ def check(name: str) -> str:
     return name
 
 
-def population(one: Callable[[Any], Any], plan: Plan | str = "map", devices: int = 1) -> Callable:
+def population(
+    one: Callable[[Any], Any], plan: Plan | str = "map", mesh: Mesh | None = None
+) -> Callable[[Any], Any]:
     """Runs `one` for every row of a batch.
 
     Args:
       one: a function of one row.
       plan: a plan, or its name.
-      devices: over how many devices the rows are spread, along a mesh axis `pop`; 0 is all there
-        are. A batch that does not fill devices and chunks is padded with its last row.
+      mesh: the devices that the rows are spread over, of `make_mesh`; None is one device. Rows that
+        do not fill devices and chunks are padded with the last one.
 
     Returns:
       A function of a pytree with leaves `[n, ...]`, to the same of the results.
 
     Raises:
-      InputError: an unknown plan, or more devices than there are.
+      InputError: an unknown plan.
     """
     plan = Plan(plan) if isinstance(plan, str) else plan
     check(plan.name)
-    here = jax.devices()
-    if not 0 <= devices <= len(here):
-        raise InputError(f"devices={devices}: allowed are 1 to {len(here)}, or 0 for all here")
-    devices = devices or len(here)
-    local = lambda batch: _local(one, plan, batch)
-    if devices == 1:
-        return local
-    mesh, rows = Mesh(np.asarray(here[:devices]), ("pop",)), PartitionSpec("pop")
-    spread = jax.shard_map(local, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
-    return lambda batch: _padded(spread, batch, devices)
+    return spread(lambda batch: _local(one, plan, batch), mesh)
 
 
 def _local(one: Callable, plan: Plan, batch: Any) -> Any:
@@ -77,16 +70,21 @@ def _local(one: Callable, plan: Plan, batch: Any) -> Any:
     n = _rows(batch)
     with forms.using(**dict(plan.forms)):
         if plan.name == "map":
-            return jax.lax.map(one, batch)
+            return one_by_one(one)(batch)
         every = jax.vmap(one)
         if plan.name == "grouped":
             every = lambda batch, f=every: _grouped(f, batch)
-        few = plan.name == "vmap" and jax.default_backend() == "cpu"
-        chunks = -(-n // (plan.chunk or (BLOCK if few else n)))
-        if chunks == 1:
+        size = chunk_of(plan, n)
+        if size == n:
             return every(batch)
-        size = -(-n // chunks)
         return _padded(lambda batch: _in_chunks(every, batch, size), batch, size)
+
+
+def chunk_of(plan: Plan, n: int) -> int:
+    """How many of n rows run at once: equal chunks, so that few are padded."""
+    few = plan.name == "vmap" and jax.default_backend() == "cpu"
+    chunks = -(-n // (plan.chunk or (BLOCK if few else n)))
+    return -(-n // chunks)
 
 
 def _grouped(every: Callable, batch: Any) -> Any:

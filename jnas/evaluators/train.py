@@ -1,19 +1,24 @@
 """Stand-alone training of a whole population, from scratch, inside one compiled program."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from jnas.base import Architecture, Evaluator, InputError, Trials, template
+from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
 from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
+from jnas.evaluators.mesh import split_batch
 from jnas.evaluators.metrics import classification, confusion
-from jnas.evaluators.plans import population
+from jnas.evaluators.plans import Plan, population
+from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shuffle import shuffled
+from jnas.evaluators.tuning import Tuner
 from jnas.nets import Net
 from jnas.spaces.joint import Joint, hyperparameters
 
@@ -203,7 +208,7 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, state), grads = grad(now.params, now.state, *batch(rows, i))
+        (loss, state), grads = grad(now.params, now.state, *split_batch(batch(rows, i)))
         updates, optimizer = rule.update(grads, now.optimizer, now.params)
         params, average = optax.apply_updates(now.params, updates), now.average
         if training.ema:
@@ -253,9 +258,10 @@ def measure(
 
     def part(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, w = chunk
-        logits, _ = net.apply(params, state, arch, data.inputs(i))
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, data.y[i])
-        return jnp.sum(losses * w), confusion(data.y[i], jnp.argmax(logits, -1), w, classes)
+        x, y = split_batch((data.inputs(i), data.y[i]))
+        logits, _ = net.apply(params, state, arch, x)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+        return jnp.sum(losses * w), confusion(y, jnp.argmax(logits, -1), w, classes)
 
     losses, matrices = jax.lax.map(part, (jnp.asarray(rows), jnp.asarray(weight)))
     return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
@@ -269,8 +275,10 @@ def train(
     *,
     classes: int,
     score: str | Callable[[dict[str, jax.Array]], jax.Array] = "accuracy",
-    plan: str = "map",
-    devices: int = 1,
+    plan: str | Plan = "map",
+    mesh: Mesh | None = None,
+    memory: int = 0,
+    plan_file: Path | None = None,
 ) -> Evaluator:
     """Trains every architecture of a batch from scratch and scores it on held-out examples.
 
@@ -286,9 +294,15 @@ def train(
       classes: the number of classes.
       score: the metric to maximise (a loss counts negatively), or a function of all metrics.
       plan: how the batch runs: `map`, one after another, each with just the operations that it
-        has; `vmap`, all at once, each with all operations masked.
-      devices: over how many devices the batch is spread, 0 for all. Plan and devices do not
-        change the numbers, to float tolerance.
+        has; `vmap`, all at once, each with all operations masked; `grouped`, all at once, those
+        that chose an operation together; `auto`, the fastest of them by a short measurement, which
+        is remembered on disk.
+      mesh: the devices that share the work, of `make_mesh`; None is one device. Plan and mesh do
+        not change the numbers, to float tolerance.
+      memory: the bytes that the candidates on one device may hold; what does not fit is trained
+        in chunks, one after another. 0 takes what the device has free.
+      plan_file: where the plan that `auto` and `memory` lead to is kept, so that a run that goes
+        on has the same.
 
     Returns:
       An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro) and `loss`, the same after
@@ -296,9 +310,12 @@ def train(
       such as `params`.
 
     Raises:
-      InputError: an unknown plan or score, too many devices, or a training that cannot be.
+      InputError: an unknown plan or score, a mesh that does not divide the batch, or a training
+        that cannot be.
     """
     check(training, fit_on)
+    if plan != "auto":
+        check_plan(plan if isinstance(plan, str) else plan.name)
     if callable(training.optimizer) != isinstance(net.space, Joint):
         raise InputError(
             "an optimizer that is a function of hyperparameters and a net from "
@@ -308,6 +325,9 @@ def train(
     allowed = [*METRICS, *at, *net.space.counts]
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
+    size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
+    if size % parts:
+        raise InputError(f"mesh.data={parts}: it has to divide the batch of {size} examples")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
 
     def one(row: tuple[jax.Array, Architecture]) -> dict[str, jax.Array]:
@@ -329,10 +349,22 @@ def train(
         rows = [(f"_at_{step}", ends.index(step)) for step in training.validate_at]
         return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
 
-    every = population(one, plan, devices)
+    def probe(row: tuple[jax.Array, Architecture]) -> Any:
+        """The work of a few steps, for a choice of the plan; all of it enters what it returns."""
+        key, arch = row
+        now = begin(net, training, fit_on, key)
+        now, _ = _loop(_step(net, training, fit_on, key, arch), now, 0, min(2, training.steps))
+        return jax.tree.map(jnp.sum, now.params)
+
+    def rows(n: int) -> tuple[jax.Array, Architecture]:
+        k_rows, k_archs = jax.random.split(jax.random.key(0))
+        return jax.random.split(k_rows, n), sample(net.space, k_archs, n)
+
+    tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
+        every = population(one, tuner.plan(n), mesh)
         metrics = every((jax.random.split(key, n), trials.arch))
         for name, count in net.space.counts.items():
             metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
@@ -349,4 +381,11 @@ def train(
             metrics={k: jnp.where(jnp.isfinite(v), v, 0.0) for k, v in metrics.items()},
         ), state
 
-    return Evaluator(lambda key: (), evaluate)
+    def halve() -> Evaluator | None:
+        half = tuner.halved()
+        if half is None:
+            return None
+        options: Any = {"classes": classes, "score": score, "plan": half, "mesh": mesh}
+        return train(net, training, fit_on, score_on, **options)
+
+    return Evaluator(lambda key: (), evaluate, halve)

@@ -1,8 +1,11 @@
 """The plan of a population, chosen by a short measurement and remembered on disk."""
 
+import contextlib
 import hashlib
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +13,10 @@ from typing import Any
 
 import jax
 
-from jnas import cache
+from jnas import cache, cluster
 from jnas._version import __version__
-from jnas.evaluators.plans import PLANS, Plan, population
+from jnas.base import InputError
+from jnas.evaluators.plans import PLANS, Plan, chunk_of, population
 from jnas.nets import forms
 
 ROWS = 8  # candidates in a measurement, at most
@@ -33,18 +37,93 @@ def memory_budget() -> int:
     return free // (2 * jax.local_device_count())
 
 
-def key_of(*parts: Any) -> str:
-    """A short name for device, versions and whatever else a measurement depends on."""
+class Tuner:
+    """The plan of an evaluator for every size of its batches.
+
+    Args:
+      probe: a short piece of the work of one row.
+      rows: makes a batch of any number of rows for it.
+      plan: a plan, its name, or `auto`.
+      memory: the bytes that the rows on one device may hold, 0 for `memory_budget()`.
+      groups: over how many groups of devices a batch is spread.
+      file: where plans are kept for a run that goes on; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        probe: Callable[[Any], Any],
+        rows: Callable[[int], Any],
+        plan: str | Plan,
+        memory: int = 0,
+        groups: int = 1,
+        file: Path | None = None,
+    ):
+        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
+            raise InputError(f"memory={memory!r}: a number of bytes is needed, or 0")
+        self._probe, self._rows, self._memory = probe, rows, memory
+        self._asked = Plan(plan) if isinstance(plan, str) and plan != "auto" else plan
+        self._groups, self._file = groups, file
+        self._plans: dict[int, Plan] = {}
+
+    def plan(self, n: int) -> Plan:
+        """The plan for batches of n rows."""
+        if n not in self._plans:
+            if isinstance(self._asked, Plan) and self._asked.name == "map" and not self._memory:
+                self._plans[n] = self._asked
+            else:
+                told = cluster.from_first(lambda: self._settle(n))
+                self._plans[n] = _read(told)
+        return self._plans[n]
+
+    def halved(self) -> Plan | None:
+        """The plan with half the rows at once of the largest batch so far, if it can be halved."""
+        if not self._plans:
+            return None
+        n = max(self._plans)
+        plan, share = self._plans[n], -(-n // self._groups)
+        size = chunk_of(plan, share)
+        return None if plan.name == "map" or size < 2 else plan._replace(chunk=size // 2)
+
+    def _settle(self, n: int) -> list:
+        with remembered(self._file) as record, jax.ensure_compile_time_eval():
+            if str(n) not in record:
+                batch = self._rows(min(n, ROWS))
+                key = key_of(self._probe, batch, n, self._groups)
+                plan = choose(key, self._probe, batch) if self._asked == "auto" else self._asked
+                assert isinstance(plan, Plan)
+                record[str(n)] = _written(self._fitting(plan, key, batch, -(-n // self._groups)))
+            return record[str(n)]
+
+    def _fitting(self, plan: Plan, key: str, batch: Any, share: int) -> Plan:
+        """The plan with a chunk that fits the memory."""
+        budget = self._memory or memory_budget()
+        few = jax.tree.map(lambda x: x[:2], batch)
+        alone = plan.name == "map"
+        at_once = 1 if alone else chunk_of(plan, share)
+        if not self._memory and (alone or _bound(self._probe, few) * at_once <= budget):
+            return plan
+        each = row_bytes(key, plan, self._probe, few)
+        if each > budget:
+            raise InputError(f"memory={budget}: one candidate needs about {each} bytes")
+        return plan if alone else plan._replace(chunk=min(at_once, budget // each))
+
+
+def key_of(probe: Callable, batch: Any, *sizes: int) -> str:
+    """A short name for a device, the versions and a piece of work."""
     device = jax.local_devices()[0]
     about = [__version__, jax.__version__, device.platform, device.device_kind, os.cpu_count()]
-    return hashlib.sha256(repr([*about, *parts]).encode()).hexdigest()[:24]
+    row = jax.tree.map(lambda x: x[0], batch)
+    work = re.sub(r"0x[0-9a-f]+", "", str(jax.make_jaxpr(probe)(row)))
+    return hashlib.sha256(repr([*about, *sizes, work]).encode()).hexdigest()[:24]
 
 
-def choose(key: str, probe: Callable[[Any], Any], batch: Any, allowed: tuple = PLANS) -> Plan:
+def choose(
+    key: str, probe: Callable[[Any], Any], batch: Any, allowed: tuple[str, ...] = PLANS
+) -> Plan:
     """The fastest plan for a batch.
 
     Args:
-      key: the name under which the choice is remembered, from `key_of`.
+      key: the name under which the choice is remembered, of `key_of`.
       probe: a short piece of the work of one row.
       batch: its rows; the first few are run.
       allowed: the names of the plans to choose from.
@@ -52,14 +131,13 @@ def choose(key: str, probe: Callable[[Any], Any], batch: Any, allowed: tuple = P
     Returns:
       The plan, without a chunk.
     """
-    with _remembered(key) as record:
+    with remembered(_named(key)) as record:
         if "plan" not in record:
             seconds = measure(probe, batch, allowed)
             best = min(seconds, key=lambda plan: seconds[plan])
             record["seconds"] = [[*_written(plan), s] for plan, s in seconds.items()]
             record["plan"] = _written(best)
-        name, chosen = record["plan"]
-        return Plan(name, forms=tuple((operation, form) for operation, form in chosen))
+        return _read(record["plan"])
 
 
 def measure(
@@ -85,7 +163,7 @@ def _plans(probe: Callable, few: Any, allowed: tuple[str, ...]) -> Iterator[Plan
         with forms.watched() as asked:
             jax.eval_shape(population(probe, name), few)
         choices: list[tuple[tuple[str, str], ...]] = [()]
-        for operation in sorted(asked):
+        for operation in sorted(asked - {"convs" if name == "map" else "conv"}):
             options: tuple[str, ...] = forms.FORMS[operation]
             if jax.default_backend() == "cpu" and operation in ("convs", "depthwise"):
                 options = options[:1]  # XLA's grouped convolution is 20 to 100 times slower there
@@ -93,47 +171,61 @@ def _plans(probe: Callable, few: Any, allowed: tuple[str, ...]) -> Iterator[Plan
         yield from (Plan(name, forms=c) for c in choices)
 
 
-def row_bytes(key: str, plan: Plan, probe: Callable[[Any], Any], batch: Any) -> int:
+def row_bytes(key: str, plan: Plan, probe: Callable[[Any], Any], few: Any) -> int:
     """The bytes that each row of a batch holds on a device while it runs, as XLA plans them."""
-    with _remembered(key) as record:
+    with remembered(_named(key)) as record:
         name = json.dumps(["bytes", *_written(plan)])
         if name not in record:
-            few = jax.tree.map(lambda x: x[:2], batch)
             used = jax.jit(population(probe, plan)).lower(few).compile().memory_analysis()
-            n = jax.tree.leaves(few)[0].shape[0]
             total = 0 if used is None else used.temp_size_in_bytes + used.output_size_in_bytes
-            record[name] = max(1, int(total) // n)
+            many = 1 if plan.name == "map" else jax.tree.leaves(few)[0].shape[0]
+            record[name] = max(1, int(total) // many)
         return record[name]
 
 
+def _bound(probe: Callable, few: Any) -> int:
+    """At least the bytes that a row holds: as if nothing that it computes were ever let go."""
+    row = jax.tree.map(lambda x: x[0], few)
+    return _made(jax.make_jaxpr(probe)(row).jaxpr)
+
+
+def _made(program: Any) -> int:
+    total = 0
+    for equation in program.eqns:
+        for made in equation.outvars:
+            total += math.prod(made.aval.shape) * getattr(made.aval.dtype, "itemsize", 8)
+        for value in jax.tree.leaves(list(equation.params.values())):
+            inner = getattr(value, "jaxpr", value)
+            total += _made(inner) if hasattr(inner, "eqns") else 0
+    return total
+
+
 def _written(plan: Plan) -> list:
-    return [plan.name, [list(pair) for pair in plan.forms]]
+    return [plan.name, plan.chunk, [list(pair) for pair in plan.forms]]
 
 
-class _remembered:
-    """A record on disk, read on entry and written on exit; without a disk, it is only a dict."""
-
-    def __init__(self, key: str):
-        self.path = cache.folder() / "plans" / f"{key}.json"
-
-    def __enter__(self) -> dict[str, Any]:
-        try:
-            self.record = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            self.record = {}
-        self.before = dict(self.record)
-        return self.record
-
-    def __exit__(self, *error: Any) -> None:
-        if error[0] is None and self.record != self.before:
-            _write(self.path, json.dumps(self.record))
+def _read(written: list) -> Plan:
+    name, chunk, chosen = written
+    return Plan(name, chunk, tuple((operation, form) for operation, form in chosen))
 
 
-def _write(path: Path, text: str) -> None:
+def _named(key: str) -> Path:
+    return cache.folder() / "plans" / f"{key}.json"
+
+
+@contextlib.contextmanager
+def remembered(file: Path | None) -> Iterator[dict[str, Any]]:
+    """A record on disk, read on entry and written on exit; without a file it is only a dict."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(text)
-        os.replace(part, path)
-    except OSError:
-        pass  # a cache that cannot be written costs time only
+        record = {} if file is None else json.loads(file.read_text())
+    except (OSError, ValueError):
+        record = {}
+    before = json.dumps(record)
+    yield record
+    if file is not None and json.dumps(record) != before:
+        # A folder that cannot be written costs time only.
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(record))
+            os.replace(part, file)
