@@ -75,7 +75,7 @@ def train_final(
         meter.end()
     look = jax.jit(lambda p, s: measure(net, test, fixed, p, s, classes))
     metrics = {k: float(v) for k, v in look(*weights(training, now)).items()}
-    if not np.isfinite(metrics["loss"]):
+    if not (now.alive and np.isfinite(metrics["loss"])):
         raise InputError("the final training diverged: choose a smaller final.learning_rate")
     names = {k: f"test_{k}" for k in ("accuracy", "recall", "f1", "loss")}
     return {
