@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 EXIT_DISK = 74  # EX_IOERR of sysexits.h
 
@@ -66,18 +65,23 @@ def said_once() -> Iterator[None]:
         if not told(args.exc_value):
             hooks[0](args)
 
-    def of_main(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-        if not told(value):
-            hooks[1](kind, value, trace)
+    def of_callback(args: "sys.UnraisableHookArgs") -> None:
+        if not told(args.exc_value):
+            hooks[1](args)
 
-    hooks, log = (threading.excepthook, sys.excepthook), logging.getLogger("absl")
-    threading.excepthook, sys.excepthook = of_thread, of_main
+    hooks, log = (threading.excepthook, sys.unraisablehook), logging.getLogger("absl")
+    threading.excepthook, sys.unraisablehook = of_thread, of_callback
     log.addFilter(keep)
+    failed = False
     try:
         yield
+    except Exception as e:
+        failed = disk_error(e) is not None
+        raise
     finally:
-        threading.excepthook, sys.excepthook = hooks
-        log.removeFilter(keep)
+        if not failed:  # else threads of the save may still be ending
+            threading.excepthook, sys.unraisablehook = hooks
+            log.removeFilter(keep)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -154,7 +154,7 @@ class RunFolder:
         checkpoints.recover(path)
 
     def __exit__(self, *error: Any) -> None:
-        self._stack.close()
+        self._stack.__exit__(*error)
 
     def restore(self, state: Any) -> tuple[Any, int, float]:
         """(state, rounds done, seconds spent) of the last checkpoint, or `state`, 0 and 0."""

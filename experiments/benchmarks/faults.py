@@ -10,6 +10,7 @@ missing at the end), `unequal` (runs whose history or result differs from the un
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,11 +46,13 @@ DISK = 4 << 20  # bytes of the disk that is filled
 ATTEMPTS = 10  # to hit a search before it ends
 
 
-def begun(folder: Path, draw: random.Random, search: Callable[[Path], int] = search_table) -> Run:
-    """A search that has come to a random moment of its life."""
+def begun(folder: Path, draw: random.Random, early: float = 0.0) -> Run:
+    """A search that has come to a random moment of its life; `early`: how often while compiling."""
     config = get_config()
     lines = draw.randrange(1, config.seeds * config.evaluations + 2)
-    return Run(folder, search).wait_until(lines, draw.uniform(0, 0.3))
+    if draw.random() < early:
+        lines = 0
+    return Run(folder).wait_until(lines, draw.uniform(0, 0.3))
 
 
 def killed(folder: Path, draw: random.Random) -> list[str]:
@@ -86,14 +90,14 @@ def one_file(folder: Path, step: str, draw: random.Random) -> Path:
 
 
 def sigterm(folder: Path, draw: random.Random) -> str:
-    run = begun(folder, draw)
+    run = begun(folder, draw, early=0.2)
     run.signal(signal.SIGTERM)
     run.expect(143, "stopped by SIGTERM")
     return ""
 
 
 def kill(folder: Path, draw: random.Random) -> str:
-    run = begun(folder, draw)
+    run = begun(folder, draw, early=0.2)
     run.signal(signal.SIGKILL)
     run.expect(-signal.SIGKILL, "")
     return ""
@@ -142,9 +146,11 @@ def full_disk(folder: Path, draw: random.Random) -> str:
     size = f"size={DISK}"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], check=True)
     run = begun(folder, draw)
-    with open(folder / "filler", "wb") as f:
-        room = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-        f.write(b"x" * max(room - draw.randrange(1 << 16), 0))
+    with open(folder / "filler", "wb", buffering=0) as f:
+        with contextlib.suppress(OSError):
+            while True:
+                f.write(bytes(1 << 16))
+        f.truncate(max(f.tell() - draw.randrange(1 << 16), 0))  # leaves room for a part of a save
     try:
         run.expect(74, "No space left on device")
     finally:
@@ -206,22 +212,6 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-class Counts:
-    """What the last line shows."""
-
-    def __init__(self, names: list[str]):
-        self.injected: Counter[str] = Counter(dict.fromkeys(names, 0))
-        self.lost = self.unequal = self.unclear = self.missed = 0
-
-    def compare(self, expected: Outcome, found: Outcome) -> None:
-        self.lost += expected.lost(found)
-        self.unequal += expected != found
-
-    def totals(self) -> dict[str, int]:
-        keys = ("lost", "unequal", "unclear", "missed")
-        return {key: getattr(self, key) for key in keys}
-
-
 def hit(name: str, folder: Path, draw: random.Random) -> list[str]:
     """Injects one fault and gives the same command again; returns complaints about how they spoke.
 
@@ -240,26 +230,35 @@ def hit(name: str, folder: Path, draw: random.Random) -> list[str]:
     return complaints
 
 
-def one_round(name: str, place: Path, seed: str, expected: Outcome, counts: Counts) -> None:
+class Trace(NamedTuple):
+    """What one fault has left."""
+
+    found: Outcome | None  # None where every moment was missed
+    complaints: list[str]
+    missed: int
+
+
+def one(name: str, place: Path, seed: str) -> Trace:
     """One fault at a random moment, in a folder of its own."""
     for attempt in range(ATTEMPTS):
         folder = place / f"{name}-{attempt}"
         try:
             complaints = hit(name, folder, random.Random(f"{seed} {name} {attempt}"))
+            return Trace(outcome(folder), complaints, attempt)
         except Missed:
-            counts.missed += 1
             continue
-        else:
-            counts.injected[name] += 1
-            counts.unclear += bool(complaints)
-            for text in complaints:
-                say(f"unclear after {name}: {text}")
-            counts.compare(expected, outcome(folder))
-            return
         finally:
             if os.path.ismount(folder):
                 subprocess.run(["umount", str(folder)], check=True)
             shutil.rmtree(folder, ignore_errors=True)
+    return Trace(None, [], ATTEMPTS)
+
+
+def undisturbed(search: Callable[[Path], int], place: Path) -> Outcome:
+    """What a search leaves that nothing befalls."""
+    folder = place / search.__name__
+    Run(folder, search).expect(0, "")
+    return outcome(folder)
 
 
 def measure(flags: argparse.Namespace) -> dict[str, Any]:
@@ -271,27 +270,36 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
     possible = [name for name in names if FAULTS[name].possible()]
     if len(possible) < len(names):
         say(f"not possible on this machine: {', '.join(sorted({*names} - {*possible}))}")
-    counts, started = Counts(possible), time.perf_counter()
-    with tempfile.TemporaryDirectory() as place:
-        whole = {}
-        for search in {FAULTS[name].search for name in possible}:
-            folder = Path(place, search.__name__)
-            Run(folder, search).expect(0, "")
-            whole[search] = outcome(folder)
+    injected, started = Counter(dict.fromkeys(possible, 0)), time.perf_counter()
+    totals = dict.fromkeys(("lost", "unequal", "unclear", "missed"), 0)
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(flags.workers) as pool:
+        place = Path(temporary)
+        searches = {FAULTS[name].search for name in possible}
+        whole = {search: undisturbed(search, place) for search in searches}
         for number in range(flags.rounds):
-            for name in possible:
-                seed = f"{flags.seed} {number}"
-                one_round(name, Path(place), seed, whole[FAULTS[name].search], counts)
+            seed = f"{flags.seed} {number}"
+            traces = pool.map(lambda name, seed=seed: one(name, place, seed), possible)
+            for name, trace in zip(possible, traces, strict=True):
+                totals["missed"] += trace.missed
+                if trace.found is not None:
+                    expected = whole[FAULTS[name].search]
+                    injected[name] += 1
+                    totals["lost"] += expected.lost(trace.found)
+                    totals["unequal"] += expected != trace.found
+                    totals["unclear"] += bool(trace.complaints)
+                for text in trace.complaints:
+                    say(f"unclear after {name}: {text}")
             spent = round(time.perf_counter() - started)
-            say(f"round {number + 1} of {flags.rounds}: {spent} s, {json.dumps(counts.totals())}")
-    return {**counts.injected, "rounds": flags.rounds, **counts.totals(), "seed": flags.seed,
-            "seconds": round(time.perf_counter() - started)}  # fmt: skip
+            say(f"round {number + 1} of {flags.rounds}: {spent} s, {json.dumps(totals)}")
+    seconds = round(time.perf_counter() - started)
+    return {**injected, "rounds": flags.rounds, **totals, "seed": flags.seed, "seconds": seconds}
 
 
 def parser() -> Parser:
     """The flags."""
     flags = Parser(__doc__)
     flags.add_count("--rounds", 50, "how often every fault is injected")
+    flags.add_count("--workers", os.cpu_count() or 1, "how many faults run side by side")
     flags.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
     flags.add_argument(
         "--only", default="", metavar="FAULT,...", help=f"some of {', '.join(FAULTS)}"
