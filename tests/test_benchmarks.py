@@ -1,5 +1,6 @@
 """Benchmarks: the last line is JSON with its keys, jnas and the baseline agree. Never the times."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,16 +18,21 @@ TABLE_KEYS = {
     *("python_seeds", "dataset", "device", *SIZES),
 }
 POPULATION_KEYS = {
-    *("jnas_us", "spread_us", "vmap_us", "each_us", "jnas_same_us", "devices"),
-    *("compile_seconds", "end_to_end_seconds"),
-    *("flops_per_candidate_step", "matmul_gflops", "floor_us", "largest_accuracy_difference"),
-    *("ratio_compile_each", "floor_ratio", "each", "candidates", "compiled_each"),
-    *("vmap_candidates", "steps", "batch", "channels", "cells", "rounds", "device"),
+    *("jnas_us", "each_us", "floor_us", "floor_ratio", "ratio_compile_each"),
+    *("compile_seconds", "end_to_end_seconds", "flops_per_candidate_step", "matmul_gflops"),
+    *("largest_accuracy_difference", "space", "plan", "devices", "candidates", "compiled_each"),
+    *("steps", "batch", "image", "rounds", "device"),
 }
+CELL_KEYS = {"channels", "cells", "stages"}
+TORCH_KEYS = {"torch_us", "ratio_torch", "largest_loss_difference", "torch_threads"}
+TORCH_KEYS |= {"torch_device", "torch"}
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: jnas[bench]"
+)
 
 
-def _run(script: str, *flags: str) -> subprocess.CompletedProcess:
-    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
+def _run(script: str, *flags: str, path: str = "") -> subprocess.CompletedProcess:
+    path = os.pathsep.join(p for p in (path, str(ROOT), os.environ.get("PYTHONPATH")) if p)
     return subprocess.run(
         [sys.executable, f"experiments/benchmarks/{script}.py", *flags],
         cwd=ROOT,
@@ -67,29 +73,79 @@ def test_jnas_and_the_python_loop_find_equally_good_cells():
 
 
 @pytest.mark.parametrize(
-    ("script", "flag", "word"),
+    ("script", "flags", "word"),
     [
         ("table_search", "--table=missing.npz", "missing.npz"),
         ("table_search", "--dataset=mnist", "mnist"),
         ("table_search", "--seeds=0", "--seeds"),
         ("population", "--steps=many", "many"),
-        ("population", "--candidates=7000", "7000"),
+        ("population", "--no-torch --candidates=7000", "7000"),
+        ("population", "--no-torch --space=mlp --candidates=577", "576"),
+        ("population", "--no-torch --plan=pmap", "pmap"),
+        ("population", "--space=darts", "darts"),
         ("population", "--step=5", "--step"),
+        ("compile_time", "--rounds=0", "--rounds"),
     ],
 )
-def test_a_wrong_flag_is_one_line_and_exit_code_2(script, flag, word):
-    done = _run(script, flag)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(script, flags, word):
+    done = _run(script, *flags.split())
     assert done.returncode == 2
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert word in done.stderr
 
 
-@pytest.mark.slow
-def test_population_trained_together_equals_each_compiled_alone():
-    sizes = {"channels": 4, "cells": 1, "candidates": 2, "steps": 4, "rounds": 1}
-    flags = {**sizes, "compiled-each": 2, "vmap-candidates": 1}
-    found = _results(_run("population", *(f"--{k}={v}" for k, v in flags.items())))
-    assert set(found) == POPULATION_KEYS
+def test_without_pytorch_one_line_says_what_to_install(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    done = _run("population", path=str(tmp_path))
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert "jnas[bench]" in done.stderr and "--no-torch" in done.stderr
+
+
+def _population(*flags: str, **sizes: int) -> dict:
+    found = _results(_run("population", *(f"--{k}={v}" for k, v in sizes.items()), *flags))
     assert {k: found[k] for k in sizes} == sizes
     assert found["largest_accuracy_difference"] <= 0.02  # of 359 examples, rounding may flip a few
+    return found
+
+
+@pytest.mark.slow
+def test_perceptrons_trained_together_equal_each_compiled_alone():
+    sizes = {"candidates": 3, "steps": 4, "rounds": 1, "devices": 2}
+    found = _population("--space=mlp", "--no-torch", "--compiled-each=2", **sizes)
+    assert set(found) == POPULATION_KEYS and found["plan"] == "vmap"
+
+
+@pytest.mark.slow
+def test_cells_trained_together_equal_each_compiled_alone():
+    sizes = {"channels": 4, "candidates": 2, "steps": 4, "rounds": 1}
+    found = _population("--no-torch", "--compiled-each=2", **sizes)
+    assert set(found) == POPULATION_KEYS | CELL_KEYS and found["plan"] == "map"
+
+
+@needs_torch
+@pytest.mark.slow
+def test_pytorch_trains_the_same_perceptrons():
+    found = _population("--space=mlp", "--compiled-each=1", candidates=5, steps=2, rounds=1)
+    assert set(found) == POPULATION_KEYS | TORCH_KEYS
+    assert found["largest_loss_difference"] < 1e-4
+
+
+@needs_torch
+@pytest.mark.slow
+def test_pytorch_trains_the_same_cells_in_all_stages():
+    sizes = {"channels": 4, "cells": 2, "stages": 3, "image": 12, "candidates": 4}
+    found = _population("--compiled-each=1", **sizes, steps=2, rounds=1)
+    assert set(found) == POPULATION_KEYS | CELL_KEYS | TORCH_KEYS
+    assert found["largest_loss_difference"] < 1e-3
+
+
+@pytest.mark.slow
+def test_the_training_program_does_not_grow_with_depth():
+    flags = {"image": 8, "channels": 4, "rounds": 1}
+    found = _results(_run("compile_time", *(f"--{k}={v}" for k, v in flags.items())))
+    assert {"ratio_20_over_5", "seconds", "trace_seconds", "plan", "device", *flags} < set(found)
+    assert list(found["seconds"]) == ["5", "10", "20"]
+    size = found["program_bytes"]
+    assert size["20"] < 1.02 * size["5"]
