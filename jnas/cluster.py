@@ -27,6 +27,9 @@ ADVICE = "the same command on all of them goes on from the last checkpoint"
 
 _MESSAGE = 4096  # bytes
 
+# What the collective operations and barriers of JAX say; the types of their errors vary.
+_SIGN = re.compile(r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Barrier|[Hh]eartbeat|[Cc]oordination")
+
 
 class Lost(RuntimeError):
     """Another process of the search has ended, or is not heard of any more."""
@@ -151,23 +154,23 @@ def from_first(make: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def noticing() -> Iterator[None]:
-    """Turns the error of a collective operation into `Lost`, and ends on any other at once.
+    """Turns the error of an operation that needs a lost process into `Lost`.
 
-    An ordinary exit would wait for the other processes, and they for this one.
+    On any other failure the traceback is printed and this process ends at once: an ordinary exit
+    would wait for the other processes, and they for this one.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as e:
-        if not joined() or "RESOURCE_EXHAUSTED" in str(e):
-            raise
-        raise Lost(f"process {jax.process_index()} lost another one ({_line(e)}); {ADVICE}") from e
     except (InputError, Lost):
         raise
-    except Exception:
-        if joined():
-            traceback.print_exc()
-            leave(1)
-        raise
+    except Exception as e:
+        if not joined():
+            raise
+        if _SIGN.search(str(e)):
+            who = f"process {jax.process_index()} lost another one"
+            raise Lost(f"{who} ({_line(e)}); {ADVICE}") from e
+        traceback.print_exc()
+        leave(1)
 
 
 def leave(code: int) -> NoReturn:
@@ -178,4 +181,4 @@ def leave(code: int) -> NoReturn:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:120]

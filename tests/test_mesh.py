@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jnas import cluster, supervisor
 from jnas.cli import main
+from jnas.evaluators.mesh import deal
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -55,6 +58,26 @@ def test_candidates_spread_over_devices_have_the_same_bits(probe, mesh):
     assert many["metrics"] == one["metrics"] and many["weight"] == one["weight"]
     assert many["devices"] == int(mesh[0]) and many["replicated"]
     assert many["sums"] == 0  # candidates exchange nothing while they train
+
+
+def test_candidates_dealt_out_by_cost_come_back_in_order_with_the_same_bits(probe):
+    one, dealt = probe["runs"]["map 1x1"], probe["runs"]["dealt 3x1"]
+    flops = dealt["metrics"].pop("flops")
+    assert flops == [7, 5, 3, 1, 5, 3, 7, 5]
+    assert dealt["metrics"] == one["metrics"] and dealt["weight"] == one["weight"]
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 1000))
+def test_dealing_gives_every_group_as_many_rows_and_nearly_equal_work(n, groups, seed):
+    ranks = deal(n, groups)
+    rounds = -(-n // groups)
+    assert ranks.size == groups * rounds and set(ranks.tolist()) == set(range(n))
+    # To and fro, two groups never differ by more than the dearest row.
+    cost = np.append(np.sort(np.random.default_rng(seed).random(n))[::-1], 0.0)
+    real = np.where(np.bincount(ranks, minlength=n)[ranks] > 1, n, ranks)
+    work = cost[real].reshape(groups, rounds).sum(1)
+    repeated = cost[n - 1]
+    assert work.max() - work.min() <= cost[0] + repeated + 1e-9
 
 
 @pytest.mark.parametrize("run", ["map 2x2", "map 0x4", "vmap 2x2"])

@@ -13,7 +13,10 @@ PLANS = ("map", "vmap")
 
 
 def population(
-    one: Callable[[Any], Any], plan: str = "map", mesh: Mesh | None = None
+    one: Callable[[Any], Any],
+    plan: str = "map",
+    mesh: Mesh | None = None,
+    cost: Callable[[Any], jax.Array] | None = None,
 ) -> Callable[[Any], Any]:
     """Runs `one` for every row of a batch.
 
@@ -23,6 +26,7 @@ def population(
         candidate pays only for the operations that it has; `vmap` runs all rows at once, with
         every branch computed and masked.
       mesh: the devices that the rows are spread over, of `make_mesh`; None is one device.
+      cost: what each row of a batch costs, f32[n], to give the devices equal work.
 
     Returns:
       A function of a pytree with leaves `[n, ...]`, to the same of the results. The numbers do
@@ -33,4 +37,4 @@ def population(
     """
     if plan not in PLANS:
         raise InputError(f"plan {plan!r}: allowed are {', '.join(PLANS)}")
-    return spread(jax.vmap(one) if plan == "vmap" else one_by_one(one), mesh)
+    return spread(jax.vmap(one) if plan == "vmap" else one_by_one(one), mesh, cost)

@@ -175,7 +175,9 @@ def train(
         now, _ = advance(net, training, fit_on, k_order, arch, now, 0, training.steps)
         return measure(net, score_on, arch, now.params, now.state, classes)
 
-    every = population(one, plan, mesh)
+    flops = net.space.counts.get("flops")
+    cost = None if flops is None or plan == "vmap" else lambda batch: jax.vmap(flops)(batch[1])
+    every = population(one, plan, mesh, cost)
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
