@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -48,10 +49,21 @@ def address(coordinator: str | None, processes: str | None, process: str | None)
     """
     if coordinator is None:
         return {}
-    if not re.fullmatch(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):\d{1,5}", coordinator):
+    port = coordinator.rpartition(":")[2]
+    form = re.fullmatch(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):[0-9]{1,5}", coordinator)
+    if not form or not 0 < int(port) < 2**16:
         raise InputError(f"--coordinator={coordinator}: it has the form HOST:PORT")
     n = _number("--num_processes", processes, 1, None)
     i = _number("--process_id", process, 0, n - 1)
+    if i == 0:  # JAX itself would crash
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", int(port)))
+            except OSError as e:
+                raise InputError(
+                    f"--coordinator={coordinator}: port {port}: {e.strerror}"
+                ) from None
     return {"coordinator_address": coordinator, "num_processes": n, "process_id": i}
 
 
@@ -72,8 +84,10 @@ def start(place: dict[str, Any]) -> None:
             shutdown_timeout_seconds=TOGETHER,
         )
     except (RuntimeError, ValueError) as e:
-        what = f"--coordinator={place['coordinator_address']}" if place else "--distributed"
-        raise InputError(f"{what}: no cluster: {_line(e)}") from None
+        if not place and isinstance(e, ValueError):
+            where = "none of SLURM, Open MPI, Kubernetes and a TPU pod tells this process its place"
+            raise InputError(f"--distributed: {where}; give it by --coordinator") from None
+        raise InputError(f"the cluster does not start: {_line(e)}") from None
 
 
 def _number(flag: str, text: str | None, least: int, most: int | None) -> int:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jnas import cluster, supervisor
+from jnas.base import InputError
 from jnas.cli import main
 from jnas.evaluators.mesh import deal
 
@@ -278,6 +280,7 @@ def test_a_folder_that_is_not_shared_is_one_line(tiny, started):
     ("flags", "told"),
     [
         (["--coordinator=here"], "--coordinator=here: it has the form HOST:PORT"),
+        (["--coordinator=a:65536"], "--coordinator=a:65536: it has the form HOST:PORT"),
         (["--coordinator=a:1"], "--num_processes is missing beside --coordinator"),
         (["--coordinator=a:1", "--num_processes=0"], "--num_processes=0: it has to be a whole"),
         (["--coordinator=a:1", "--num_processes=2"], "--process_id is missing"),
@@ -301,6 +304,23 @@ def test_a_wrong_place_in_the_cluster_is_one_line(tmp_path, monkeypatch, capsys,
     printed = capsys.readouterr()
     assert told in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert not (tmp_path / "w").exists()
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f":{port}: Address already in use"):
+            cluster.address(f"127.0.0.1:{port}", "2", "0")
+        assert cluster.address(f"127.0.0.1:{port}", "2", "1")["process_id"] == 1
+
+
+def test_without_a_cluster_manager_a_process_is_told_what_to_give(tmp_path):
+    environ = {k: v for k, v in environment(tmp_path).items() if not k.startswith("SLURM")}
+    code = "from jnas import cluster; cluster.start({})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    assert "InputError: --distributed: none of SLURM" in done.stderr
 
 
 # ------------------------------------------------------------------- supervisor and launchers
