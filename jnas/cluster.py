@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,6 +28,9 @@ ADVICE = "the same command on all of them goes on from the last checkpoint"
 
 _MESSAGE = 4096  # bytes
 
+# What the collective operations and barriers of JAX say; the types of their errors vary.
+_SIGN = re.compile(r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|Barrier|[Hh]eartbeat|[Cc]oordination")
+
 
 class Lost(RuntimeError):
     """Another process of the search has ended, or is not heard of any more."""
@@ -45,10 +49,21 @@ def address(coordinator: str | None, processes: str | None, process: str | None)
     """
     if coordinator is None:
         return {}
-    if not re.fullmatch(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):\d{1,5}", coordinator):
+    port = coordinator.rpartition(":")[2]
+    form = re.fullmatch(r"([^\s:\[\]]+|\[[^\s\[\]]+\]):[0-9]{1,5}", coordinator)
+    if not form or not 0 < int(port) < 2**16:
         raise InputError(f"--coordinator={coordinator}: it has the form HOST:PORT")
     n = _number("--num_processes", processes, 1, None)
     i = _number("--process_id", process, 0, n - 1)
+    if i == 0:  # JAX itself would crash
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", int(port)))
+            except OSError as e:
+                raise InputError(
+                    f"--coordinator={coordinator}: port {port}: {e.strerror}"
+                ) from None
     return {"coordinator_address": coordinator, "num_processes": n, "process_id": i}
 
 
@@ -69,8 +84,10 @@ def start(place: dict[str, Any]) -> None:
             shutdown_timeout_seconds=TOGETHER,
         )
     except (RuntimeError, ValueError) as e:
-        what = f"--coordinator={place['coordinator_address']}" if place else "--distributed"
-        raise InputError(f"{what}: no cluster: {_line(e)}") from None
+        if not place and isinstance(e, ValueError):
+            where = "none of SLURM, Open MPI, Kubernetes and a TPU pod tells this process its place"
+            raise InputError(f"--distributed: {where}; give it by --coordinator") from None
+        raise InputError(f"the cluster does not start: {_line(e)}") from None
 
 
 def _number(flag: str, text: str | None, least: int, most: int | None) -> int:
@@ -151,23 +168,23 @@ def from_first(make: Callable[[], Any]) -> Any:
 
 @contextlib.contextmanager
 def noticing() -> Iterator[None]:
-    """Turns the error of a collective operation into `Lost`, and ends on any other at once.
+    """Turns the error of an operation that needs a lost process into `Lost`.
 
-    An ordinary exit would wait for the other processes, and they for this one.
+    On any other failure the traceback is printed and this process ends at once: an ordinary exit
+    would wait for the other processes, and they for this one.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as e:
-        if not joined() or "RESOURCE_EXHAUSTED" in str(e):
-            raise
-        raise Lost(f"process {jax.process_index()} lost another one ({_line(e)}); {ADVICE}") from e
     except (InputError, Lost):
         raise
-    except Exception:
-        if joined():
-            traceback.print_exc()
-            leave(1)
-        raise
+    except Exception as e:
+        if not joined():
+            raise
+        if _SIGN.search(str(e)):
+            who = f"process {jax.process_index()} lost another one"
+            raise Lost(f"{who} ({_line(e)}); {ADVICE}") from e
+        traceback.print_exc()
+        leave(1)
 
 
 def leave(code: int) -> NoReturn:
@@ -178,4 +195,4 @@ def leave(code: int) -> NoReturn:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return " ".join(str(error).split())[:120]

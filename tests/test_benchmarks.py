@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,8 @@ def test_jnas_and_the_python_loop_find_equally_good_cells():
         ("population", "--space=darts", "darts"),
         ("population", "--step=5", "--step"),
         ("compile_time", "--rounds=0", "--rounds"),
+        ("scale", "--candidates=9", "--candidates=9"),
+        ("pods", "--devices=none", "none"),
     ],
 )
 def test_a_wrong_flag_is_one_line_and_exit_code_2(script, flags, word):
@@ -149,3 +152,30 @@ def test_the_training_program_does_not_grow_with_depth():
     assert list(found["seconds"]) == ["5", "10", "20"]
     size = found["program_bytes"]
     assert size["20"] < 1.02 * size["5"]
+
+
+@pytest.mark.slow
+def test_histories_of_all_layouts_are_equal():
+    found = _results(_run("scale", "--candidates=8", "--generations=2", "--steps=20", "--width=8"))
+    assert found["equal"] is True and found["data_difference"] < 2e-3
+    rate = found["candidate_steps_per_second"]
+    assert list(rate) == ["1x1", "1x2", "1x4", "1x8", "2x1", "4x1", "2x2", "2x1 data"]
+    assert all(value > 0 for value in rate.values())
+    assert found["gathered_bytes"] == 4 * 4 * 8 and found["checkpoint_bytes"] > 1000
+
+
+def test_what_a_pod_costs_follows_the_formulas():
+    found = _results(_run("pods", "--devices=64"))
+    efficiency, in_order = found["efficiency"], found["efficiency_in_order"]
+    assert efficiency["1"] == in_order["1"]  # with one candidate each there is nothing to deal
+    assert all(efficiency[k] > in_order[k] for k in ("2", "4", "8", "16", "32"))
+    assert found["gathered_bytes"]["4"] == 64 * 4 * 4 * 4
+    for population, saved in found["saved"].items():
+        assert 32 * int(population) <= saved["state_bytes"] <= 32 * int(population) + 100
+
+
+@pytest.mark.slow
+def test_a_search_that_lost_a_process_goes_on_with_the_same_history(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments" / "benchmarks"))
+    fault = importlib.import_module("_lost_process").lost_process
+    fault(tmp_path, random.Random(0))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,9 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jnas import cluster, supervisor
+from jnas.base import InputError
 from jnas.cli import main
+from jnas.evaluators.mesh import deal
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -55,6 +60,26 @@ def test_candidates_spread_over_devices_have_the_same_bits(probe, mesh):
     assert many["metrics"] == one["metrics"] and many["weight"] == one["weight"]
     assert many["devices"] == int(mesh[0]) and many["replicated"]
     assert many["sums"] == 0  # candidates exchange nothing while they train
+
+
+def test_candidates_dealt_out_by_cost_come_back_in_order_with_the_same_bits(probe):
+    one, dealt = probe["runs"]["map 1x1"], probe["runs"]["dealt 3x1"]
+    flops = dealt["metrics"].pop("flops")
+    assert flops == [7, 5, 3, 1, 5, 3, 7, 5]
+    assert dealt["metrics"] == one["metrics"] and dealt["weight"] == one["weight"]
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 1000))
+def test_dealing_gives_every_group_as_many_rows_and_nearly_equal_work(n, groups, seed):
+    ranks = deal(n, groups)
+    rounds = -(-n // groups)
+    assert ranks.size == groups * rounds and set(ranks.tolist()) == set(range(n))
+    # To and fro, two groups never differ by more than the dearest row.
+    cost = np.append(np.sort(np.random.default_rng(seed).random(n))[::-1], 0.0)
+    real = np.where(np.bincount(ranks, minlength=n)[ranks] > 1, n, ranks)
+    work = cost[real].reshape(groups, rounds).sum(1)
+    repeated = cost[n - 1]
+    assert work.max() - work.min() <= cost[0] + repeated + 1e-9
 
 
 @pytest.mark.parametrize("run", ["map 2x2", "map 0x4", "vmap 2x2"])
@@ -255,6 +280,7 @@ def test_a_folder_that_is_not_shared_is_one_line(tiny, started):
     ("flags", "told"),
     [
         (["--coordinator=here"], "--coordinator=here: it has the form HOST:PORT"),
+        (["--coordinator=a:65536"], "--coordinator=a:65536: it has the form HOST:PORT"),
         (["--coordinator=a:1"], "--num_processes is missing beside --coordinator"),
         (["--coordinator=a:1", "--num_processes=0"], "--num_processes=0: it has to be a whole"),
         (["--coordinator=a:1", "--num_processes=2"], "--process_id is missing"),
@@ -278,6 +304,23 @@ def test_a_wrong_place_in_the_cluster_is_one_line(tmp_path, monkeypatch, capsys,
     printed = capsys.readouterr()
     assert told in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert not (tmp_path / "w").exists()
+
+
+def test_a_port_that_is_taken_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f":{port}: Address already in use"):
+            cluster.address(f"127.0.0.1:{port}", "2", "0")
+        assert cluster.address(f"127.0.0.1:{port}", "2", "1")["process_id"] == 1
+
+
+def test_without_a_cluster_manager_a_process_is_told_what_to_give(tmp_path):
+    environ = {k: v for k, v in environment(tmp_path).items() if not k.startswith("SLURM")}
+    code = "from jnas import cluster; cluster.start({})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    assert "InputError: --distributed: none of SLURM" in done.stderr
 
 
 # ------------------------------------------------------------------- supervisor and launchers

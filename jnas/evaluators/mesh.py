@@ -50,16 +50,22 @@ def make_mesh(pop: int = 1, data: int = 1) -> Mesh | None:
     return Mesh(np.asarray(here[: pop * data]).reshape(pop, data), ("pop", "data"))
 
 
-def spread(every: Callable[[Any], Any], mesh: Mesh | None) -> Callable[[Any], Any]:
+def spread(
+    every: Callable[[Any], Any],
+    mesh: Mesh | None,
+    cost: Callable[[Any], jax.Array] | None = None,
+) -> Callable[[Any], Any]:
     """Runs a function of a batch on a mesh, each group of devices with its share of the rows.
 
-    A batch that does not fill the groups is padded with its last row. The results are gathered on
-    all devices, so that every process holds them all. Only `pop` is divided by hand: along `data`
-    the compiler does, following `split_batch`.
+    A batch that does not fill the groups is padded with copies of its last row. The results are
+    gathered on all devices, so that every process holds them all. Only `pop` is divided by hand:
+    along `data` the compiler does, following `split_batch`.
 
     Args:
       every: a function of a pytree with leaves `[n, ...]` to the same, row by row.
       mesh: of `make_mesh`.
+      cost: what each row of the batch costs, f32[n], in any unit. Rows are then dealt out from the
+        dearest to the cheapest, to and fro, so that the groups end at about the same time.
 
     Returns:
       The function, to be called inside `jax.jit`.
@@ -72,15 +78,35 @@ def spread(every: Callable[[Any], Any], mesh: Mesh | None) -> Callable[[Any], An
         every, mesh=mesh, in_specs=rows, out_specs=rows, axis_names=by_hand, check_vma=False
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
+    gather = lambda x: jax.lax.with_sharding_constraint(x, everywhere)
 
     def run(batch: Any) -> Any:
         n = jax.tree.leaves(batch)[0].shape[0]
-        full = -(-n // groups) * groups
-        padded = jax.tree.map(lambda x: x[np.minimum(np.arange(full), n - 1)], batch)
-        gather = lambda x: jax.lax.with_sharding_constraint(x, everywhere)[:n]
-        return jax.tree.map(gather, share(padded))
+        of_group = deal(n, groups)
+        order = jnp.arange(n) if cost is None else jnp.argsort(-cost(batch), stable=True)
+        dealt = order[of_group]
+        place = jnp.zeros(n, jnp.int32).at[dealt].set(jnp.arange(of_group.size, dtype=jnp.int32))
+        found = share(jax.tree.map(lambda x: jnp.asarray(x)[dealt], batch))
+        return jax.tree.map(lambda x: gather(x)[place], found)
 
     return run
+
+
+def deal(n: int, groups: int) -> np.ndarray:
+    """The ranks that each group gets when `n` rows are dealt out to and fro, group by group.
+
+    Args:
+      n: rows, ranked from the dearest.
+      groups: how many share them.
+
+    Returns:
+      int[groups * rounds], group after group; where the last round is not full, its places repeat
+      the cheapest rank.
+    """
+    rounds = -(-n // groups)
+    ranks = np.minimum(np.arange(rounds * groups), n - 1).reshape(rounds, groups)
+    ranks[1::2] = ranks[1::2, ::-1]
+    return ranks.T.ravel()
 
 
 def split_batch(batch: Any) -> Any:

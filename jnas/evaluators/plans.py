@@ -44,7 +44,10 @@ def check(name: str) -> str:
 
 
 def population(
-    one: Callable[[Any], Any], plan: Plan | str = "map", mesh: Mesh | None = None
+    one: Callable[[Any], Any],
+    plan: Plan | str = "map",
+    mesh: Mesh | None = None,
+    cost: Callable[[Any], jax.Array] | None = None,
 ) -> Callable[[Any], Any]:
     """Runs `one` for every row of a batch.
 
@@ -53,6 +56,7 @@ def population(
       plan: a plan, or its name.
       mesh: the devices that the rows are spread over, of `make_mesh`; None is one device. Rows that
         do not fill devices and chunks are padded with the last one.
+      cost: what each row of a batch costs, f32[n], to give the devices equal work; vmap needs none.
 
     Returns:
       A function of a pytree with leaves `[n, ...]`, to the same of the results.
@@ -62,7 +66,8 @@ def population(
     """
     plan = Plan(plan) if isinstance(plan, str) else plan
     check(plan.name)
-    return spread(lambda batch: _local(one, plan, batch), mesh)
+    equal = None if plan.name == "vmap" else cost
+    return spread(lambda batch: _local(one, plan, batch), mesh, equal)
 
 
 def _local(one: Callable, plan: Plan, batch: Any) -> Any:

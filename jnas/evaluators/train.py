@@ -361,10 +361,12 @@ def train(
         return jax.random.split(k_rows, n), sample(net.space, k_archs, n)
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
+    flops = net.space.counts.get("flops")
+    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1])
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
-        every = population(one, tuner.plan(n), mesh)
+        every = population(one, tuner.plan(n), mesh, cost)
         metrics = every((jax.random.split(key, n), trials.arch))
         for name, count in net.space.counts.items():
             metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
