@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jnas.base import InputError
+from jnas.nets import dispatch
 
 
 def make_mesh(pop: int = 1, data: int = 1) -> Mesh | None:
@@ -133,8 +134,10 @@ def one_by_one(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
 
     def run(batch: Any) -> Any:
-        batch = jax.tree.map(jnp.asarray, batch)
-        row = lambda i: jax.tree.map(lambda x: x[i], batch)
+        leaves, tree = jax.tree.flatten(batch)
+        # Random keys as plain data: JAX's check for reused keys takes those of a loop for used.
+        parts = [dispatch.unwrapped(leaf) for leaf in leaves]
+        row = lambda i: jax.tree.unflatten(tree, [wrap(jnp.asarray(x)[i]) for x, wrap in parts])
         n = jax.tree.leaves(batch)[0].shape[0]
         shapes = jax.eval_shape(lambda: one(row(0)))
         empty = jax.tree.map(lambda s: jnp.zeros((n, *s.shape), s.dtype), shapes)

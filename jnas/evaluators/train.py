@@ -208,7 +208,8 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, state), grads = grad(now.params, now.state, *split_batch(batch(rows, i)))
+        x, y, share = batch(rows, i)
+        (loss, state), grads = grad(now.params, now.state, *split_batch((x, y)), share)
         updates, optimizer = rule.update(grads, now.optimizer, now.params)
         params, average = optax.apply_updates(now.params, updates), now.average
         if training.ema:
@@ -351,14 +352,15 @@ def train(
 
     def probe(row: tuple[jax.Array, Architecture]) -> Any:
         """The work of a few steps, for a choice of the plan; all of it enters what it returns."""
-        key, arch = row
-        now = begin(net, training, fit_on, key)
-        now, _ = _loop(_step(net, training, fit_on, key, arch), now, 0, min(2, training.steps))
+        hashed, arch = row
+        k_init, k_order = jax.random.split(jax.random.wrap_key_data(hashed))
+        now = begin(net, training, fit_on, k_init)
+        now, _ = _loop(_step(net, training, fit_on, k_order, arch), now, 0, min(2, training.steps))
         return jax.tree.map(jnp.sum, now.params)
 
     def rows(n: int) -> tuple[jax.Array, Architecture]:
         k_rows, k_archs = jax.random.split(jax.random.key(0))
-        return jax.random.split(k_rows, n), sample(net.space, k_archs, n)
+        return jax.random.key_data(jax.random.split(k_rows, n)), sample(net.space, k_archs, n)
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
     flops = net.space.counts.get("flops")

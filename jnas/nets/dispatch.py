@@ -60,7 +60,7 @@ def switch(index: jax.Array, branches: Sequence[Callable], *args: Any) -> Any:
     """
     leaves, tree = jax.tree.flatten(args)
     # Random keys pass as plain data: JAX's check for reused keys would take them for used.
-    wraps = [_unwrapped(leaf) for leaf in leaves]
+    wraps = [unwrapped(leaf) for leaf in leaves]
     leaves = [leaf for leaf, _ in wraps]
     floating = [jnp.issubdtype(jnp.result_type(leaf), jnp.floating) for leaf in leaves]
     smooth = [leaf for leaf, yes in zip(leaves, floating, strict=True) if yes]
@@ -75,7 +75,8 @@ def switch(index: jax.Array, branches: Sequence[Callable], *args: Any) -> Any:
     return _switch(flat, index, smooth, fixed)
 
 
-def _unwrapped(leaf: Any) -> tuple[Any, Callable[[Any], Any]]:
+def unwrapped(leaf: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """A random key as plain data, and what makes it a key again; any other array as it is."""
     if not jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
         return leaf, lambda x: x
     wrap = functools.partial(jax.random.wrap_key_data, impl=jax.random.key_impl(leaf))
