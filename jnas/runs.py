@@ -188,7 +188,7 @@ def _is_key(x: Any) -> bool:
 def _plain(state: Any, done: int) -> list[Any]:
     """The leaves as NumPy arrays, random keys as their data; never an empty list."""
     plain = lambda x: np.asarray(jax.random.key_data(x) if _is_key(x) else x)
-    return [np.int64(done), *map(plain, jax.tree.leaves(state))]
+    return [np.asarray(done), *map(plain, jax.tree.leaves(state))]
 
 
 def _like(state: Any, plain: list[Any]) -> Any:
