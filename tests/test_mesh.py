@@ -244,7 +244,7 @@ def test_a_lost_process_ends_the_others_and_the_same_command_goes_on(tiny, start
     launch(tiny, "whole", 2, 1, *longer)
     args = search(tiny, "cut", *longer, "--config.mesh.pop=2")
     started.append(Processes(args, tiny.parent))
-    started[-1].wait_for(tiny.parent / "cut" / "history.csv", 300)
+    started[-1].wait_for(tiny.parent / "cut" / "history.csv", 3000)
     started[-1].all[victim].send_signal(signal.SIGKILL)
     code, errors = started[-1].ends(1 - victim, cluster.SILENT + 40)
     assert code == cluster.LOST

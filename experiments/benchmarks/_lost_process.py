@@ -1,11 +1,13 @@
 """A fault for the faults benchmark: one process of a search over two is killed, and all go on."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from scale import CONFIG, NET, ROOT, free_port
@@ -38,25 +40,27 @@ def lost_process(folder: Path, rng: random.Random) -> None:
     }
     (folder / "scale_net.py").write_text(NET)
     (folder / "scale.py").write_text(CONFIG.format(setting=setting))
-    undisturbed = _start(folder, "undisturbed", 1)
-    _end(undisturbed[0], 0)
-    processes, victim = _start(folder, "killed", 2), rng.randrange(2)
-    _wait_for(folder / "killed" / "history.csv", processes)
-    time.sleep(rng.random() * 2)
-    processes[victim].send_signal(signal.SIGKILL)
-    processes[victim].communicate()
-    other = processes[1 - victim]
-    code, errors = _ended(other)
-    if code != 0:  # 0: the search was over before the signal came
-        told = [line for line in errors.splitlines() if line.startswith("jnas: ")]
-        assert code == LOST and len(told) == 1, f"exit code {code}: {errors}"
-    for process in _start(folder, "killed", 2):
-        _end(process, 0)
+    with _started(folder, "undisturbed", 1) as alone:
+        _end(alone[0], 0)
+    with _started(folder, "killed", 2) as processes:
+        victim = rng.randrange(2)
+        _wait_for(folder / "killed" / "history.csv", processes)
+        time.sleep(rng.random() * 2)
+        processes[victim].send_signal(signal.SIGKILL)
+        code, errors = _ended(processes[1 - victim])
+        if code != 0:  # 0: the search was over before the signal came
+            told = [line for line in errors.splitlines() if line.startswith("jnas: ")]
+            assert code == LOST and len(told) == 1, f"exit code {code}: {errors}"
+    with _started(folder, "killed", 2) as processes:
+        for process in processes:
+            _end(process, 0)
     histories = [(folder / name / "history.csv").read_bytes() for name in ("undisturbed", "killed")]
     assert histories[0] == histories[1], "the history is not that of the undisturbed search"
 
 
-def _start(folder: Path, name: str, n: int) -> list[subprocess.Popen]:
+@contextlib.contextmanager
+def _started(folder: Path, name: str, n: int) -> Iterator[list[subprocess.Popen]]:
+    """The processes of a search, which are killed where they are still there at the end."""
     path = os.pathsep.join(map(str, (folder, ROOT, os.environ.get("PYTHONPATH", ""))))
     environment = {**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
     environment |= {"JNAS_DATA_DIR": str(folder / "data")}
@@ -65,7 +69,7 @@ def _start(folder: Path, name: str, n: int) -> list[subprocess.Popen]:
     command.append(f"--workdir={folder / name}")
     if n > 1:
         command += [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={n}"]
-    return [
+    found = [
         subprocess.Popen(
             [*command, f"--process_id={i}"] if n > 1 else command,
             env=environment,
@@ -75,6 +79,12 @@ def _start(folder: Path, name: str, n: int) -> list[subprocess.Popen]:
         )
         for i in range(n)
     ]
+    try:
+        yield found
+    finally:
+        for process in found:
+            process.kill()
+            process.communicate()
 
 
 def _wait_for(file: Path, processes: list[subprocess.Popen]) -> None:
