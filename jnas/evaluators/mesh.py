@@ -133,8 +133,14 @@ def one_by_one(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
 
     def run(batch: Any) -> Any:
-        batch = jax.tree.map(jnp.asarray, batch)
-        row = lambda i: jax.tree.map(lambda x: x[i], batch)
+        # As data: JAX's check for reused keys takes keys that a loop picks by number for used ones.
+        is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        plain = lambda x: jax.random.key_data(x) if is_key(x) else jnp.asarray(x)
+        data = jax.tree.map(plain, batch)
+        wrap = lambda x, d: (
+            jax.random.wrap_key_data(d, impl=jax.random.key_impl(x)) if is_key(x) else d
+        )
+        row = lambda i: jax.tree.map(lambda x, d: wrap(x, d[i]), batch, data)
         n = jax.tree.leaves(batch)[0].shape[0]
         shapes = jax.eval_shape(lambda: one(row(0)))
         empty = jax.tree.map(lambda s: jnp.zeros((n, *s.shape), s.dtype), shapes)
