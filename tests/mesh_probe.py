@@ -58,6 +58,7 @@ def refusals() -> list[str]:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_debug_key_reuse", True)
     found = {f"map {p}x{d}": trained("map", p, d) for p, d in MESHES}
     found["vmap 2x2"] = trained("vmap", 2, 2)
     found["dealt 3x1"] = trained("map", 3, 1, COSTED)

@@ -171,6 +171,10 @@ _conv.defvjp(_conv_forward, _conv_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _depthwise(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
+    return _weighted(size, x, weight)
+
+
+def _weighted(size: Size, x: jax.Array, weight: jax.Array) -> jax.Array:
     taps = weight.reshape(-1, weight.shape[-1])
     return sum(s * tap for s, tap in zip(shifted(x, size), taps, strict=True))
 
@@ -184,7 +188,7 @@ def _depthwise_backward(size: Size, saved: tuple, grad: jax.Array) -> tuple[jax.
     dtaps = jnp.stack([jnp.sum(s * grad, (0, 1, 2)) for s in shifted(x, size)])
     if size[1] == 1:
         return _depthwise(size, grad, jnp.flip(weight, (0, 1))), dtaps.reshape(weight.shape)
-    spread = jax.linear_transpose(lambda x: _depthwise(size, x, weight), x)
+    spread = jax.linear_transpose(lambda x: _weighted(size, x, weight), x)
     return spread(grad)[0], dtaps.reshape(weight.shape)
 
 

@@ -90,23 +90,24 @@ def batch_norm(
 
 def _batch_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> tuple:
     axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(x, axes)
-    variance = jnp.mean(jnp.square(x - mean), axes)
+    wide = x.astype(jnp.float32)  # statistics are float32 whatever x is
+    mean = jnp.mean(wide, axes)
+    variance = jnp.mean(jnp.square(wide - mean), axes)
     inverse = jax.lax.rsqrt(variance + eps)
-    y = (x - mean) * (inverse * scale) + bias
+    y = ((wide - mean) * (inverse * scale) + bias).astype(x.dtype)
     return (y, mean, variance), (x, mean, inverse, scale)
 
 
 def _batch_norm_backward(eps: float, saved: tuple, grads: tuple) -> tuple:
     del eps
     x, mean, inverse, scale = saved
-    grad = grads[0]
+    grad = grads[0].astype(jnp.float32)
     axes = tuple(range(x.ndim - 1))
-    unit = (x - mean) * inverse
+    unit = (x.astype(jnp.float32) - mean) * inverse
     dbias, dscale = jnp.sum(grad, axes), jnp.sum(grad * unit, axes)
     n = x.size // x.shape[-1]
     dx = (scale * inverse) * (grad - (dbias + unit * dscale) / n)
-    return dx, dscale, dbias
+    return dx.astype(x.dtype), dscale.astype(scale.dtype), dbias.astype(scale.dtype)
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
