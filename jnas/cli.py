@@ -258,12 +258,12 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
 def _train(args: list[str]) -> None:
     flags = _config(args, ["arch"], ["workdir"])
     _quiet()
-    from jnas import cache
+    from jnas import compiling
     from jnas.configs import network_of
     from jnas.files import write_json
     from jnas.runs import check, result_of
 
-    cache.keep_programs()
+    compiling.keep_programs()
     config, folder = flags["config"].value, flags["workdir"].value
     net, dataset = network_of(config)
     arch = net.space.parse(flags["arch"].value)
@@ -319,7 +319,7 @@ def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
 
 def _join(flags: Any, config: Any) -> None:
     """Sets up the devices of this process, and joins the others where there are any."""
-    from jnas import cache, cluster, supervisor
+    from jnas import cluster, compiling, supervisor
     from jnas.base import InputError
 
     given = {name: flags[name].value for name in CLUSTER}
@@ -330,7 +330,7 @@ def _join(flags: Any, config: Any) -> None:
             raise InputError(f"--{name}={value}: it has no meaning {what}")
     place = cluster.address(*given.values())
     tasks = os.environ.get("SLURM_NTASKS", "1") if flags["distributed"].value else "1"
-    cache.keep_programs()
+    compiling.keep_programs()
     _host_devices(config.get("mesh", {}), place.get("num_processes", int(tasks)))
     if not alone:
         supervisor.end_with_parent()

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError
+from jnas.compiling import jit
 from jnas.evaluators.train import Examples, Training, advance, begin, measure, weights
 from jnas.nets import Net, count_params
 from jnas.runs import Progress, RunFolder
@@ -53,9 +54,9 @@ def train_final(
     fixed = jax.tree.map(np.asarray, arch)
     fit_on, test = (jax.tree.map(jnp.asarray, part) for part in (fit_on, test))
     k_init, k_order = jax.random.split(jax.random.key(seed))
-    now = jax.jit(lambda key: begin(net, training, fit_on, key))(k_init)
+    now = jit(lambda key: begin(net, training, fit_on, key))(k_init)
 
-    @functools.partial(jax.jit, static_argnums=2)
+    @functools.partial(jit, static_argnums=2)
     def piece(now: Any, start: jax.Array, steps: int) -> Any:
         return advance(net, training, fit_on, k_order, fixed, now, start, steps)
 
@@ -73,7 +74,7 @@ def train_final(
             folder.save(now, done, seconds, rows)
             meter.show(done, f"loss {np.mean(losses):.4f}")
         meter.end()
-    look = jax.jit(lambda p, s: measure(net, test, fixed, p, s, classes))
+    look = jit(lambda p, s: measure(net, test, fixed, p, s, classes))
     metrics = {k: float(v) for k, v in look(*weights(training, now)).items()}
     if not (now.alive and np.isfinite(metrics["loss"])):
         raise InputError("the final training diverged: choose a smaller final.learning_rate")

@@ -13,6 +13,7 @@ import numpy as np
 from jnas import cluster
 from jnas.analysis import figures
 from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template, to_vector
+from jnas.compiling import jit
 from jnas.faults import out_of_memory, warn
 from jnas.runs import Progress, RunFolder
 
@@ -257,7 +258,7 @@ class _Program:
         rounds = lambda key, carry, start: _rounds(
             key, self.strategy, self.evaluator, carry, start, self.chunk, self.batch
         )
-        lifted = jax.jit(self._lift(rounds, (0, 0, None)), out_shardings=cluster.replicated())
+        lifted = jit(self._lift(rounds, (0, 0, None)), out_shardings=cluster.replicated())
         given = cluster.everywhere((self._keys, carry, jnp.int32(0)))
         self._compiled = lifted.lower(*given).compile()
         self.compile_seconds += time.perf_counter() - started

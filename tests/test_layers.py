@@ -23,17 +23,18 @@ BELOW: dict[str, set[str]] = {
     "spaces": {"base"},
     "nets": {"base", "spaces"},
     "links": {"base"},
-    "evaluators": {"base", "cache", "cluster", "spaces", "nets", "tables"},
+    "evaluators": {"base", "cache", "cluster", "compiling", "spaces", "nets", "tables"},
     "recipes": {"base", "spaces", "links"},
     "analysis": {"base", "spaces"},
     "cache": set(),
+    "compiling": {"cache"},
     "faults": set(),
     "files": set(),
     "preemption": set(),
     "checkpoints": {"faults", "files"},
     "runs": {"base", "checkpoints", "cluster", "faults", "files", "preemption"},
-    "search": {"base", "analysis", "cluster", "faults", "runs"},
-    "final": {"base", "nets", "evaluators", "runs"},
+    "search": {"base", "analysis", "cluster", "compiling", "faults", "runs"},
+    "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
 TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers
 

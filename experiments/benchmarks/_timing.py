@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from jnas.base import InputError
+from jnas.compiling import jit
 
 PRODUCT = 1024  # rows and columns of the products that show the machine's rate
 PRODUCTS = 10  # of them in a measurement
@@ -83,7 +84,7 @@ def compiled(f: Callable, *args: Any) -> tuple[Callable, float]:
     The seconds are those of tracing, lowering and compiling.
     """
     started = time.perf_counter()
-    program = jax.jit(f).lower(*args).compile()
+    program = jit(f).lower(*args).compile()
     return program, time.perf_counter() - started
 
 

@@ -22,6 +22,7 @@ import optax
 from _timing import Parser, device, main, rounded, say
 
 from jnas import base, nets
+from jnas.compiling import jit
 from jnas.evaluators import Examples, Training, train
 
 DEPTHS = (5, 10, 20)
@@ -53,7 +54,7 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
         run = lambda key, archs: evaluator.evaluate(key, base.propose(archs), ())[0]
         key, archs = jax.random.key(0), jnp.zeros((POPULATION, 6), jnp.int32)
         started, on_cpu = time.perf_counter(), time.process_time()
-        lowered = jax.jit(run).lower(key, archs)
+        lowered = jit(run).lower(key, archs)
         traced = time.perf_counter()
         lowered.compile()
         ended = time.perf_counter()

@@ -16,6 +16,7 @@ import jax
 from jnas import cache, cluster
 from jnas._version import __version__
 from jnas.base import InputError
+from jnas.compiling import jit
 from jnas.evaluators.plans import PLANS, Plan, chunk_of, population
 from jnas.nets import forms
 
@@ -147,7 +148,7 @@ def measure(
     few = jax.tree.map(lambda x: x[:ROWS], batch)
     programs = {}
     for plan in _plans(probe, few, allowed):
-        programs[plan] = jax.jit(population(probe, plan)).lower(few).compile()
+        programs[plan] = jit(population(probe, plan)).lower(few).compile()
         jax.block_until_ready(programs[plan](few))
     seconds = {plan: float("inf") for plan in programs}
     for _ in range(REPEATS):
@@ -166,7 +167,8 @@ def _plans(probe: Callable, few: Any, allowed: tuple[str, ...]) -> Iterator[Plan
         for operation in sorted(asked - {"convs" if name == "map" else "conv"}):
             options: tuple[str, ...] = forms.FORMS[operation]
             if jax.default_backend() == "cpu" and operation in ("convs", "depthwise"):
-                options = options[:1]  # XLA's grouped convolution is 20 to 100 times slower there
+                # XLA's grouped convolution is 20 to 100 times slower there.
+                options = tuple(form for form in options if form != "lax")
             choices = [(*c, (operation, form)) for c in choices for form in options]
         yield from (Plan(name, forms=c) for c in choices)
 
@@ -176,7 +178,7 @@ def row_bytes(key: str, plan: Plan, probe: Callable[[Any], Any], few: Any) -> in
     with remembered(_named(key)) as record:
         name = json.dumps(["bytes", *_written(plan)])
         if name not in record:
-            used = jax.jit(population(probe, plan)).lower(few).compile().memory_analysis()
+            used = jit(population(probe, plan)).lower(few).compile().memory_analysis()
             total = 0 if used is None else used.temp_size_in_bytes + used.output_size_in_bytes
             many = 1 if plan.name == "map" else jax.tree.leaves(few)[0].shape[0]
             record[name] = max(1, int(total) // many)

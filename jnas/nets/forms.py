@@ -12,10 +12,11 @@ import jax
 from jnas.base import InputError
 
 FORMS = {
-    # One convolution: XLA's own, or a matrix product over shifted copies.
-    "conv": ("lax", "columns"),
-    # A population of them, each with its own kernel: a grouped convolution, or a batched product.
-    "convs": ("columns", "lax"),
+    # One convolution: matrix products over copies shifted along rows, XLA's own, or a matrix
+    # product over copies shifted in both directions.
+    "conv": ("rows", "lax", "columns"),
+    # A population of them, each with its own kernel; `lax` is a grouped convolution.
+    "convs": ("rows", "columns", "lax"),
     # One kernel for each channel: a sum of shifted copies, or XLA's grouped convolution.
     "depthwise": ("shifts", "lax"),
 }
@@ -28,7 +29,7 @@ def default(operation: str) -> str:
 
     On CPU XLA's grouped convolution is 20 to 100 times slower than the other forms.
     """
-    if operation == "depthwise" and jax.default_backend() != "cpu":
+    if operation in ("conv", "depthwise") and jax.default_backend() != "cpu":
         return "lax"
     return FORMS[operation][0]
 
