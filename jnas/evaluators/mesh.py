@@ -134,14 +134,15 @@ def one_by_one(one: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """
 
     def run(batch: Any) -> Any:
+        traced_once = jax.jit(one)
         leaves, tree = jax.tree.flatten(batch)
         # Random keys as plain data: JAX's check for reused keys takes those of a loop for used.
         parts = [dispatch.unwrapped(leaf) for leaf in leaves]
         row = lambda i: jax.tree.unflatten(tree, [wrap(jnp.asarray(x)[i]) for x, wrap in parts])
         n = jax.tree.leaves(batch)[0].shape[0]
-        shapes = jax.eval_shape(lambda: one(row(0)))
+        shapes = jax.eval_shape(lambda: traced_once(row(0)))
         empty = jax.tree.map(lambda s: jnp.zeros((n, *s.shape), s.dtype), shapes)
-        put = lambda i, found: jax.tree.map(lambda y, v: y.at[i].set(v), found, one(row(i)))
+        put = lambda i, found: jax.tree.map(lambda y, v: y.at[i].set(v), found, traced_once(row(i)))
         return jax.lax.fori_loop(0, jax.lax.optimization_barrier(jnp.int32(n)), put, empty)
 
     return run

@@ -178,7 +178,11 @@ class Repeat(Searchable):
         if relaxed(depth):
             first = depth[0] if self.least == 0 else 0.0
             total = jax.tree.map(lambda leaf: first * leaf, x)
-        if isinstance(depth, int):
+        if self.most == 1 and isinstance(depth, int) and self.least + depth == 1:
+            only = jax.tree.map(lambda leaf: leaf[0], layers[1:])  # a loop would copy what it keeps
+            x, buffers = run(x, choices if self.shared else only[0], *only[1:])
+            buffers = jax.tree.map(lambda leaf: leaf[None], buffers)
+        elif isinstance(depth, int):
             n = self.least + depth
             fixed = jax.tree.map(lambda leaf: leaf[:n], layers)
             ran: Any
