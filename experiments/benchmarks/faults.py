@@ -37,6 +37,7 @@ from _fault_runs import (
     search_hungry,
     search_table,
 )
+from _lost_process import lost_process
 from _timing import Parser, main, say
 
 from jnas.base import InputError
@@ -210,6 +211,8 @@ FAULTS: dict[str, Fault] = {
     "file_limit": Fault(file_limit, possible=limits),
     "full_memory": Fault(full_memory, search_hungry, limits),
 }
+LOST = "lost_process"  # a search of several processes, which compares its histories itself
+NAMES = [*FAULTS, LOST]
 
 
 def hit(name: str, folder: Path, draw: random.Random) -> list[str]:
@@ -233,13 +236,26 @@ def hit(name: str, folder: Path, draw: random.Random) -> list[str]:
 class Trace(NamedTuple):
     """What one fault has left."""
 
-    found: Outcome | None  # None where every moment was missed
+    found: Outcome | None  # None where every moment was missed, or the fault compares for itself
     complaints: list[str]
     missed: int
+    unequal: int = 0  # histories that the fault itself found to differ
+
+
+def lost(place: Path, seed: str) -> Trace:
+    """A process of a search over two processes is lost; both searches are of one random seed."""
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        try:
+            lost_process(Path(folder), random.Random(f"{seed} {LOST}"))
+        except AssertionError as e:
+            return Trace(None, [str(e)], 0, unequal=int("history" in str(e)))
+    return Trace(None, [], 0)
 
 
 def one(name: str, place: Path, seed: str) -> Trace:
     """One fault at a random moment, in a folder of its own."""
+    if name == LOST:
+        return lost(place, seed)
     for attempt in range(ATTEMPTS):
         folder = place / f"{name}-{attempt}"
         try:
@@ -263,29 +279,31 @@ def undisturbed(search: Callable[[Path], int], place: Path) -> Outcome:
 
 def measure(flags: argparse.Namespace) -> dict[str, Any]:
     """Injects all faults and returns what the last line shows."""
-    names = flags.only.split(",") if flags.only else list(FAULTS)
+    names = flags.only.split(",") if flags.only else NAMES
     for name in names:
-        if name not in FAULTS:
-            raise InputError(f"--only: unknown fault {name!r}; allowed: {', '.join(FAULTS)}")
-    possible = [name for name in names if FAULTS[name].possible()]
+        if name not in NAMES:
+            raise InputError(f"--only: unknown fault {name!r}; allowed: {', '.join(NAMES)}")
+    possible = [name for name in names if name == LOST or FAULTS[name].possible()]
     if len(possible) < len(names):
         say(f"not possible on this machine: {', '.join(sorted({*names} - {*possible}))}")
     injected, started = Counter(dict.fromkeys(possible, 0)), time.perf_counter()
     totals = dict.fromkeys(("lost", "unequal", "unclear", "missed"), 0)
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(flags.workers) as pool:
         place = Path(temporary)
-        searches = {FAULTS[name].search for name in possible}
+        searches = {FAULTS[name].search for name in possible if name != LOST}
         whole = {search: undisturbed(search, place) for search in searches}
         for number in range(flags.rounds):
             seed = f"{flags.seed} {number}"
             traces = pool.map(lambda name, seed=seed: one(name, place, seed), possible)
             for name, trace in zip(possible, traces, strict=True):
                 totals["missed"] += trace.missed
+                totals["unequal"] += trace.unequal
                 if trace.found is not None:
                     expected = whole[FAULTS[name].search]
-                    injected[name] += 1
                     totals["lost"] += expected.lost(trace.found)
                     totals["unequal"] += expected != trace.found
+                if trace.found is not None or name == LOST:
+                    injected[name] += 1
                     totals["unclear"] += bool(trace.complaints)
                 for text in trace.complaints:
                     say(f"unclear after {name}: {text}")
@@ -302,7 +320,7 @@ def parser() -> Parser:
     flags.add_count("--workers", os.cpu_count() or 1, "how many faults run side by side")
     flags.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
     flags.add_argument(
-        "--only", default="", metavar="FAULT,...", help=f"some of {', '.join(FAULTS)}"
+        "--only", default="", metavar="FAULT,...", help=f"some of {', '.join(NAMES)}"
     )
     return flags
 
