@@ -20,6 +20,7 @@ from jnas import cluster, supervisor
 from jnas.base import InputError
 from jnas.cli import main
 from jnas.evaluators.mesh import deal
+from jnas.evaluators.plans import PLANS
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"
@@ -136,7 +137,8 @@ def tiny(tmp_path) -> Path:
         "    return ConfigDict(dict(space='dense_net:make', net={},\n"
         "        strategy={'name': 'regularized_evolution', 'population': 8, 'sample': 3},\n"
         "        data={'name': 'digits', 'data_dir': ''},\n"
-        "        mesh={'pop': 0, 'data': 1}, train={'steps': 30, 'batch_size': 32},\n"
+        "        train={'plan': 'map', 'steps': 30, 'batch_size': 32},\n"
+        "        mesh={'pop': 0, 'data': 1},\n"
         "        final={'steps': 30}, evaluations=24, batch=8, chunk=1, seed=0))\n"
     )
     return config
@@ -183,6 +185,14 @@ def test_history_does_not_depend_on_processes_and_devices(tiny):
     assert len({(r["best_architecture"], r["test_loss"]) for r in found}) == 1
     again, _ = launch(tiny, "2x1", 2, 1)
     assert again.count("complete already") == 1
+
+
+@pytest.mark.slow
+def test_processes_agree_on_a_plan_that_one_of_them_measured(tiny):
+    launch(tiny, "measured", 2, 1, "--config.train.plan=auto")
+    kept = json.loads((tiny.parent / "measured" / "plan.json").read_text())
+    assert list(kept) == ["8"] and kept["8"][0] in PLANS
+    assert history(tiny, "measured").count(b"\n") == 25
 
 
 @pytest.mark.slow

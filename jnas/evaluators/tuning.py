@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,10 @@ class Tuner:
             if isinstance(self._asked, Plan) and self._asked.name == "map" and not self._memory:
                 self._plans[n] = self._asked
             else:
-                told = cluster.from_first(lambda: self._settle(n))
-                self._plans[n] = _read(told)
+                # In a thread of its own: in this one a search may be being traced.
+                with ThreadPoolExecutor(1) as thread:
+                    told = thread.submit(cluster.from_first, lambda: self._settle(n))
+                    self._plans[n] = _read(told.result())
         return self._plans[n]
 
     def halved(self) -> Plan | None:
@@ -86,10 +89,10 @@ class Tuner:
         return None if plan.name == "map" or size < 2 else plan._replace(chunk=size // 2)
 
     def _settle(self, n: int) -> list:
-        with remembered(self._file) as record, jax.ensure_compile_time_eval():
+        with remembered(self._file) as record:
             if str(n) not in record:
                 batch = self._rows(min(n, ROWS))
-                key = key_of(self._probe, batch, n, self._groups)
+                key = key_of(self._probe, batch, n)
                 plan = choose(key, self._probe, batch) if self._asked == "auto" else self._asked
                 assert isinstance(plan, Plan)
                 record[str(n)] = _written(self._fitting(plan, key, batch, -(-n // self._groups)))
