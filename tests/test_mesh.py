@@ -319,7 +319,7 @@ def test_a_wrong_place_in_the_cluster_is_one_line(tmp_path, monkeypatch, capsys,
 def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f":{port}: Address already in use"):
+        with pytest.raises(InputError, match=f"port {port}: Address already in use"):
             cluster.address(f"127.0.0.1:{port}", "2", "0")
         assert cluster.address(f"127.0.0.1:{port}", "2", "1")["process_id"] == 1
 
