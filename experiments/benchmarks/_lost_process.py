@@ -36,7 +36,7 @@ def lost_process(folder: Path, rng: random.Random) -> None:
         "mesh": {"pop": 2, "data": 1},
         "train": train,
         "final": {"steps": 1},
-        **{"evaluations": 320, "batch": 4, "chunk": 1, "seed": rng.randrange(1000)},
+        **{"evaluations": 160, "batch": 4, "chunk": 1, "seed": rng.randrange(1000)},
     }
     (folder / "scale_net.py").write_text(NET)
     (folder / "scale.py").write_text(CONFIG.format(setting=setting))

@@ -257,7 +257,7 @@ def one(name: str, place: Path, seed: str) -> Trace:
     if name == LOST:
         return lost(place, seed)
     for attempt in range(ATTEMPTS):
-        folder = place / f"{name}-{attempt}"
+        folder = place / f"{name}-{seed.split()[-1]}-{attempt}"
         try:
             complaints = hit(name, folder, random.Random(f"{seed} {name} {attempt}"))
             return Trace(outcome(folder), complaints, attempt)
@@ -292,10 +292,11 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
         place = Path(temporary)
         searches = {FAULTS[name].search for name in possible if name != LOST}
         whole = {search: undisturbed(search, place) for search in searches}
-        for number in range(flags.rounds):
-            seed = f"{flags.seed} {number}"
-            traces = pool.map(lambda name, seed=seed: one(name, place, seed), possible)
-            for name, trace in zip(possible, traces, strict=True):
+        # All of them at once, so that no worker waits for the slowest fault of a round.
+        run = lambda name, number: one(name, place, f"{flags.seed} {number}")
+        jobs = [[pool.submit(run, n, i) for n in possible] for i in range(flags.rounds)]
+        for number, traces in enumerate(jobs):
+            for name, trace in ((n, t.result()) for n, t in zip(possible, traces, strict=True)):
                 totals["missed"] += trace.missed
                 totals["unequal"] += trace.unequal
                 if trace.found is not None:
