@@ -66,6 +66,7 @@ class Trials(NamedTuple):
     weight: Any = None  # f32[n]
     metrics: Any = ()  # dict of f32[n]
     trace: Any = ()  # what the links that proposed a row want to see again with its feedback
+    budget: Any = None  # f32[n], the part of a full evaluation asked for, in (0, 1]; None = all
 
 
 class Strategy(NamedTuple):
@@ -420,6 +421,9 @@ def mixture(
         p = prob(state.told + jnp.arange(n)) if callable(prob) else prob
         from_a = jax.random.uniform(kc, (n,)) < p
         mixed = propose(rows(from_a, of_a.arch, of_b.arch))
+        if of_a.budget is not None or of_b.budget is not None:
+            whole = [jnp.ones(n) if x.budget is None else x.budget for x in (of_a, of_b)]
+            mixed = mixed._replace(budget=rows(from_a, *whole))
         return mixed._replace(trace=(from_a, of_a.trace, of_b.trace))
 
     def tell(key: jax.Array, trials: Trials, state: MixtureState) -> tuple[Trials, MixtureState]:

@@ -1,4 +1,4 @@
-"""Recipes: the methods of the field, each with its paper's own setting, made of links."""
+"""Evolution, and the random search that it has to beat."""
 
 from collections.abc import Callable
 

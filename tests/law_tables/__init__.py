@@ -1,0 +1,18 @@
+"""The strategies that the laws are checked on: one file for each family of links."""
+
+from law_tables import (
+    core,
+    feedback,
+    genetic,
+    local,
+    multi_fidelity,
+    q_learning,
+    reinforce,
+    surrogate,
+)
+from law_tables.entry import Entry, Recipe
+
+FAMILIES = (core, feedback, genetic, local, multi_fidelity, q_learning, reinforce, surrogate)
+RECIPES: dict[str, Recipe] = {k: r for family in FAMILIES for k, r in family.RECIPES.items()}
+ENTRIES: dict[str, Entry] = {k: e for family in FAMILIES for k, e in family.LINKS.items()}
+ENTRIES |= {f"recipe {name}": recipe.entry(name) for name, recipe in RECIPES.items()}

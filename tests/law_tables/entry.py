@@ -1,0 +1,55 @@
+"""What the laws need to know of a strategy."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jnas
+from jnas.base import Space, Strategy, chain, first, mixture
+from jnas.links import mutate_one, sample_uniform
+
+
+class Entry(NamedTuple):
+    """A strategy for the laws.
+
+    make: from the space to a strategy that proposes; its scores are in [0, 1], and the evaluator
+      gives a metric `cost`.
+    learns: it solves one-max better than random search.
+    passes_rows_on: what comes out of its `tell` are the rows that went in, scores included.
+    rtol: to which a tell of the live rows alone equals one with masked rows among them.
+    """
+
+    make: Callable[[Space], Strategy]
+    learns: bool = True
+    passes_rows_on: bool = True
+    rtol: float = 1e-6
+
+
+class Recipe(NamedTuple):
+    """A recipe for the laws, and on the NAS-Bench-201 table.
+
+    settings: of the recipe under the laws, where networks and populations are small.
+    learns: see `Entry`.
+    rtol: see `Entry`.
+    on_table: the settings for 300 evaluations of the table.
+    batch: proposals in a round there.
+    beats_random: it finds better cells there than random search does.
+    slow: the search of the table takes more than a few seconds.
+    """
+
+    settings: dict[str, Any] = {}  # noqa: RUF012
+    learns: bool = True
+    rtol: float = 1e-6
+    on_table: dict[str, Any] = {}  # noqa: RUF012
+    batch: int = 1
+    beats_random: bool = True
+    slow: bool = False
+
+    def entry(self, name: str) -> Entry:
+        """The recipe as an entry."""
+        make = lambda space: jnas.recipes.STRATEGIES[name](space, **self.settings)
+        return Entry(make, learns=self.learns, rtol=self.rtol)
+
+
+def warm(links: Strategy) -> Callable[[Space], Strategy]:
+    """Links that give parents, as a strategy: 10 random trials, then mutated parents."""
+    return lambda space: mixture(sample_uniform(space), chain(links, mutate_one(space)), first(10))

@@ -1,0 +1,6 @@
+"""Genetic algorithms."""
+
+from law_tables.entry import Entry, Recipe
+
+LINKS: dict[str, Entry] = {}
+RECIPES: dict[str, Recipe] = {}
