@@ -1,4 +1,4 @@
-"""The `jnas` command: search, train, list."""
+"""The `jnas` command: search, train, reproduce, list."""
 
 import json
 import os
@@ -17,7 +17,9 @@ USAGE = """usage: jnas COMMAND ...
       each, or --distributed alone on SLURM and TPU pods
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
       train one architecture and measure it on the test split
-  jnas list {spaces,strategies,datasets,tables}
+  jnas reproduce EXPERIMENT --table=FILE [--seeds=500] [--seed=0] [--workdir=DIR]
+      a published experiment again, its figures beside the published ones
+  jnas list {spaces,strategies,datasets,tables,reproductions}
   jnas version
 
 exit codes: 0 done, 2 a mistake or not enough memory, 74 the disk is full or fails,
@@ -51,6 +53,7 @@ def _run(args: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], None]] = {
         "search": _search,
         "train": _train,
+        "reproduce": _reproduce,
         "list": _list,
         "version": _version,
     }
@@ -283,9 +286,48 @@ def _train(args: list[str]) -> None:
     _print(summary, None if path is None else path / "result.json")
 
 
+def _reproduce(args: list[str]) -> None:
+    from absl import flags
+
+    from jnas.base import InputError
+
+    _quiet()
+    from jnas import compiling, reproduce
+
+    names = ", ".join(reproduce.REPRODUCTIONS)
+    if not args or args[0].startswith("-"):
+        raise InputError(f"jnas reproduce: which experiment? allowed: {names}")
+    if args[0] not in reproduce.REPRODUCTIONS:
+        raise InputError(f"jnas reproduce {args[0]}: no such experiment; allowed: {names}")
+    values = flags.FlagValues()
+    flags.DEFINE_string("table", None, "", flag_values=values)
+    flags.DEFINE_string("workdir", f"runs/reproduce_{args[0]}", "", flag_values=values)
+    flags.DEFINE_integer("seeds", 500, "", flag_values=values, lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "", flag_values=values, lower_bound=0)
+    try:
+        rest = values(["jnas", *args[1:]])[1:]
+    except (flags.Error, ValueError) as e:
+        raise InputError(" ".join(str(e).split())) from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
+    if values["table"].value is None:
+        raise InputError("--table=FILE is missing: an .npz with val_acc_12 and test_acc_200")
+    compiling.keep_programs()
+    folder = Path(values["workdir"].value)
+    rows = reproduce.REPRODUCTIONS[args[0]](
+        values["table"].value,
+        seeds=values["seeds"].value,
+        seed=values["seed"].value,
+        workdir=folder,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(reproduce.summary(rows))
+    print(f"{folder / 'results.csv'}  {folder / 'curves.png'}")
+
+
 def _list(args: list[str]) -> None:
     _quiet()
-    from jnas import data, recipes, spaces, tables
+    from jnas import data, recipes, reproduce, spaces, tables
     from jnas.base import InputError
 
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
@@ -293,6 +335,7 @@ def _list(args: list[str]) -> None:
         "strategies": lambda: dict(recipes.STRATEGIES),
         "datasets": lambda: {n: None for n in data.names()},
         "tables": lambda: dict(tables.TABLES),
+        "reproductions": lambda: dict(reproduce.REPRODUCTIONS),
     }
     if len(args) != 1 or args[0] not in kinds:
         raise InputError(f"jnas list {' '.join(args)}: allowed: {', '.join(kinds)}")

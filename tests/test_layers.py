@@ -34,6 +34,10 @@ BELOW: dict[str, set[str]] = {
     "checkpoints": {"faults", "files"},
     "runs": {"base", "checkpoints", "cluster", "faults", "files", "preemption"},
     "search": {"base", "analysis", "cluster", "compiling", "faults", "runs"},
+    "reproduce": {
+        *("base", "spaces", "tables", "evaluators", "recipes", "links"),
+        *("analysis", "search", "files", "compiling"),
+    },
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
 TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers

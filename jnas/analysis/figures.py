@@ -24,6 +24,7 @@ from jnas.analysis.cell_layout import lay_out
 _BLUE, _ORANGE, _GREEN, _RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 _SKY, _PINK, _BLACK = "#56B4E9", "#CC79A7", "#000000"
 _INK, _GREY, _FAINT = "#222222", "#666666", "#B5B5B5"
+COLOURS = (_BLUE, _ORANGE, _GREEN, _RED, _PINK, _SKY, _BLACK)  # of lines, in this order
 
 # The usual operations keep their colours from figure to figure; others take what is left.
 _OPERATION_COLOURS = {
