@@ -258,8 +258,9 @@ class Progress:
             f"{self.what} {done}/{self.total} ({done / self.total:.0%})  {note}  "
             f"elapsed {clock(self.spent + passed)}  left {clock(left)}"
         )
-        print(("\r\x1b[K" if self.terminal else "") + text, end="" if self.terminal else "\n",
-              file=sys.stderr, flush=True)  # fmt: skip
+        text = f"\r\x1b[K{text}" if self.terminal else f"{text}\n"
+        sys.stderr.write(text)  # at once, so that a message of SIGTERM finds the line ended
+        sys.stderr.flush()
 
     def end(self) -> None:
         """Ends the line."""

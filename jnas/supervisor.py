@@ -18,7 +18,7 @@ from jnas.cluster import ADVICE, LOST, TOGETHER
 
 CHILD = "JNAS_SUPERVISED"
 
-_NATIVE = re.compile(r"[EFW]\d{4} \d\d:\d\d:\d\d\.\d+ ")
+_NATIVE = re.compile(r"[EFW]\d{4} \d\d:\d\d:\d\d\.\d+ |\*\*\* Check failure")
 _CHATTER = "[Gloo] Rank "
 _ENDED = "JAX distributed service detected fatal errors"
 
@@ -49,10 +49,12 @@ def supervise(args: Sequence[str]) -> int:
         held: list[str] = []
         talk = threading.Thread(target=_pass_on, args=(child.stdout, sys.stdout, []))
         talk.start()
-        _pass_on(child.stderr, sys.stderr, held)
+        advised = _pass_on(child.stderr, sys.stderr, held)
         talk.join()
         code, log = child.wait(), "".join(held)
     if code == -signal.SIGABRT and _ENDED in log:
+        if advised:
+            return LOST
         if "RegisterTask" in log:
             what = f"not all processes came to the coordinator within {TOGETHER} s"
         else:
@@ -64,18 +66,25 @@ def supervise(args: Sequence[str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _pass_on(lines: Iterable[str], out: IO[str], held: list[str]) -> None:
-    """Copies lines, but holds the native log back: from its first line up to the next of ours."""
-    native = False
+def _pass_on(lines: Iterable[str], out: IO[str], held: list[str]) -> bool:
+    """Copies lines, but holds the native log back: from its first line up to the next of ours.
+
+    Returns:
+      Whether one of ours said that a process was lost.
+    """
+    native = advised = False
     for line in lines:
         if line.startswith(_CHATTER):
             continue
-        native = not line.startswith("jnas: ") and (native or bool(_NATIVE.match(line)))
+        ours = line.startswith("jnas: ")
+        advised |= ours and ADVICE in line
+        native = not ours and (native or bool(_NATIVE.match(line)))
         if native:
             held.append(line)
         else:
             out.write(line)
             out.flush()
+    return advised
 
 
 def is_child() -> bool:

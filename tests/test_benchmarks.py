@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 SIZES = {"population": 4, "sample": 2, "evaluations": 12, "seeds": 3, "rounds": 1}
 TABLE_KEYS = {
     *("us_per_evaluation", "python_us_per_evaluation", "ratio_python", "compile_seconds"),
-    *("mean_best", "mean_best_se", "python_mean_best", "python_mean_best_se"),
-    *("python_seeds", "dataset", "device", *SIZES),
+    *("mean_best", "mean_best_se", "python_mean_best", "python_mean_best_se", "python_seeds"),
 }
+EVOLUTION_KEYS = TABLE_KEYS | {"tuned_python_us_per_evaluation", "ratio_tuned_python", "others"}
+EVOLUTION_KEYS |= {"dataset", "device", *SIZES}
 POPULATION_KEYS = {
     *("jnas_us", "each_us", "floor_us", "floor_ratio", "ratio_compile_each"),
     *("compile_seconds", "end_to_end_seconds", "flops_per_candidate_step", "matmul_gflops"),
@@ -58,19 +59,23 @@ def _search(*flags: str, **sizes: int) -> dict:
 
 @needs_package
 def test_search_of_the_installed_table_has_its_keys():
-    found = _search("--json", "--python-seeds=2")
-    assert set(found) == TABLE_KEYS
+    found = _search("--json", "--python-seeds=2", "--others=")
+    assert set(found) == EVOLUTION_KEYS and found["others"] == {}
     assert found["python_seeds"] == 2
 
 
 @needs_npz
 def test_jnas_and_the_python_loop_find_equally_good_cells():
     found = _search(
-        f"--table={NPZ}", "--python-seeds=300", population=10, sample=3, evaluations=100, seeds=300
+        *(f"--table={NPZ}", "--python-seeds=300", "--others=genetic,reinforce,local_search"),
+        *("--other-seeds=300", "--other-evaluations=100"),
+        **{"population": 10, "sample": 3, "evaluations": 100, "seeds": 300},
     )
-    assert set(found) == TABLE_KEYS | {"mean_test", "std_test"}
-    error = (found["mean_best_se"] ** 2 + found["python_mean_best_se"] ** 2) ** 0.5
-    assert abs(found["mean_best"] - found["python_mean_best"]) < 5 * error
+    assert set(found) == EVOLUTION_KEYS | {"mean_test", "std_test"}
+    for side in (found, *found["others"].values()):
+        assert set(side) >= TABLE_KEYS | {"mean_test", "std_test"}
+        error = (side["mean_best_se"] ** 2 + side["python_mean_best_se"] ** 2) ** 0.5
+        assert abs(side["mean_best"] - side["python_mean_best"]) < 5 * error
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,7 @@ def test_jnas_and_the_python_loop_find_equally_good_cells():
     [
         ("table_search", "--table=missing.npz", "missing.npz"),
         ("table_search", "--dataset=mnist", "mnist"),
+        ("table_search", "--others=annealing", "annealing"),
         ("table_search", "--seeds=0", "--seeds"),
         ("population", "--steps=many", "many"),
         ("population", "--no-torch --candidates=7000", "7000"),

@@ -373,6 +373,16 @@ def test_a_page_of_native_log_becomes_one_line(tmp_path, monkeypatch, capsys, de
     assert lines[0] == "search 1/2" and told in lines[1] and len(lines) == 2
 
 
+def test_what_native_code_logs_after_our_own_line_is_held_back(tmp_path, monkeypatch, capsys):
+    ours = f"jnas: process 1 lost another one (closed); {cluster.ADVICE}"
+    code = NATIVE.format("PollForError").replace(
+        "print('    @", f"print({ours!r}, file=sys.stderr)\n"
+        "print('*** Check failure stack trace: ***', file=sys.stderr)\nprint('    @"
+    )  # fmt: skip
+    assert child(tmp_path, monkeypatch, code) == cluster.LOST
+    assert capsys.readouterr().err.splitlines() == ["search 1/2", ours]
+
+
 def test_another_crash_shows_its_log(tmp_path, monkeypatch, capsys):
     code = "import os, sys\nprint('F1124 12:49:19.6 1 x.cc:1] odd', file=sys.stderr, flush=True)\n"
     assert child(tmp_path, monkeypatch, code + "os.abort()\n") == 128 + signal.SIGABRT

@@ -274,7 +274,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
             f"test accuracy after {seconds:,} simulated seconds, {part[0]['seeds']} searches "
             f"on CIFAR-10; published: {part[0]['source']}"
         )
-        lines.append(f"  {'method':24s}{'data set':16s}{'reproduced':>15s}{'published':>15s}   evals")
+        lines.append(
+            f"  {'method':24s}{'data set':16s}{'reproduced':>15s}{'published':>15s}   evals"
+        )
         for row in part:
             ours = f"{row['test_mean']:.2f} ± {row['test_std']:.2f}"
             theirs = f"{row['published_mean']:.2f} ± {row['published_std']:.2f}"
