@@ -133,9 +133,9 @@ def front_figure(
     where = "post" if directions[0] == "min" else "pre"
     style = {"color": _BLUE, "linewidth": 1.6, "marker": "o", "markersize": 5}
     axes.step(*front.T, where=where, label=label, **style)
-    for axis, name, way in ((axes.xaxis, *i) for i in objectives.items()):
-        better = {("x", "max"): "→", ("x", "min"): "←", ("y", "max"): "↑", ("y", "min"): "↓"}
-        axis.set_label_text(f"{name}  ({better[axis.axis_name, way]} better)", color=_INK)
+    arrows = ({"max": "→", "min": "←"}, {"max": "↑", "min": "↓"})
+    for axis, name, arrow in zip((axes.xaxis, axes.yaxis), names, arrows, strict=True):
+        axis.set_label_text(f"{name}  ({arrow[objectives[name]]} better)", color=_INK)
     axes.grid(color="#E6E6E6", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -61,7 +61,7 @@ LINKS: dict[str, Entry] = {
     "crossover_multi_point": crossed(crossover_multi_point(4)),
     "crossover_uniform": crossed(crossover_uniform(0.8)),
     "mutate_resample": Entry(lambda space: bred(space, mutate_resample(space, 0.1))),
-    "mutate_step": Entry(lambda space: bred(space, mutate_step(space, 0.15))),
+    "mutate_step": Entry(lambda space: bred(space, mutate_step(space, 0.1), mutate_one(space))),
     "flip_bits": Entry(lambda space: bred(space, flip_bits(space, 0.2), mutate_one(space))),
     "keep_generation": Entry(warm(chain(keep_generation(2, 8), select_uniform()))),
     "keep_elite": Entry(warm(chain(keep_elite(keep_generation(4, 8), 2), select_tournament(2)))),
