@@ -23,6 +23,7 @@ from jnas.links import (
     mutate_one,
     mutate_resample,
     mutate_step,
+    sample_uniform,
     select_rank_exponential,
     select_rank_linear,
     select_roulette,
@@ -398,6 +399,11 @@ def test_impossible_settings_are_refused_where_the_link_is_made(make: Any, told:
     with pytest.raises(InputError, match=told) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_an_elite_needs_a_memory_to_stand_beside() -> None:
+    with pytest.raises(ValueError, match="stands around a memory such as keep_generation"):
+        keep_elite(sample_uniform(LINE)).init(jax.random.key(0), template(LINE))
 
 
 def test_a_child_of_two_parents_needs_a_crossover() -> None:

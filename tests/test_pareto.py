@@ -220,8 +220,8 @@ def test_nsga2_covers_more_of_the_front_of_the_table_than_random_search(nb201: A
 
     def volumes(strategy: jnas.Strategy) -> np.ndarray:
         search = lambda key: jnas.search(key, strategy, evaluator, space, steps=15, batch=20)[1]
-        history = jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(5), 20))
-        points = np.stack([history.score, history.metrics["mflops"]], -1).reshape(20, 300, 2)
+        history = jax.jit(jax.vmap(search))(jax.random.split(jax.random.key(5), 80))
+        points = np.stack([history.score, history.metrics["mflops"]], -1).reshape(80, 300, 2)
         return np.array([pareto.hypervolume(p, (0, 250), ("max", "min")) for p in points])
 
     random = volumes(jnas.recipes.random_search(space))

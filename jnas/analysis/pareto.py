@@ -5,6 +5,7 @@ worse and somewhere better.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -130,9 +131,9 @@ def front_figure(
     axes = figure.add_subplot()
     axes.plot(*values.T, "o", color=_SKY, markersize=4, markeredgewidth=0, label="trial")
     # Between two points of the front, all that both dominate is reached, and no more.
-    where = "post" if directions[0] == "min" else "pre"
-    style = {"color": _BLUE, "linewidth": 1.6, "marker": "o", "markersize": 5}
-    axes.step(*front.T, where=where, label=label, **style)
+    steps = "steps-post" if directions[0] == "min" else "steps-pre"
+    style: dict[str, Any] = {"color": _BLUE, "linewidth": 1.6, "marker": "o", "markersize": 5}
+    axes.plot(*front.T, drawstyle=steps, label=label, **style)
     arrows = ({"max": "→", "min": "←"}, {"max": "↑", "min": "↓"})
     for axis, name, arrow in zip((axes.xaxis, axes.yaxis), names, arrows, strict=True):
         axis.set_label_text(f"{name}  ({arrow[objectives[name]]} better)", color=_INK)

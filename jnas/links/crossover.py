@@ -50,7 +50,7 @@ def crossover_two_point(rate: Any = 1.0) -> Strategy:
 def crossover_multi_point(points: int, rate: Any = 1.0) -> Strategy:
     """The parents in turn, from each of `points` distinct random cuts to the next.
 
-    De Jong 1975, "An analysis of the behavior of a class of genetic adaptive systems", chapter 4.
+    De Jong 1975, "An analysis of the behavior of a class of genetic adaptive systems".
 
     Args:
       points: how many cuts, drawn uniformly from the places between two choices.

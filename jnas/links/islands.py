@@ -29,7 +29,8 @@ def islands(
     algorithm: on separability, population size and convergence". Proposals are dealt to the
     islands in turn, and each island learns from its own trials. At a migration every island is
     told, beside them, the best trials of another island since the last migration. So any strategy
-    can live on an island: a memory takes the migrants in, a learner learns from them.
+    can live on an island: a memory takes the migrants in, a learner learns from them. There is at
+    most one migration in a `tell`.
 
     The islands run side by side as one vmapped axis.
 

@@ -51,12 +51,12 @@ def select_roulette(baseline: float | None = None, arity: int = 1) -> Strategy:
     """Fitness-proportional selection: a row's chance is proportional to its score.
 
     Holland 1975; Goldberg 1989, "Genetic Algorithms in Search, Optimization and Machine
-    Learning", chapter 3. What counts is how far a score lies above a baseline, so that negative
+    Learning". What counts is how far a score lies above a baseline, so that negative
     scores do no harm; where no row lies above it, all have the same chance.
 
     Args:
       baseline: the score of no worth, 0 for the score itself; None for the worst score of the
-        rows at hand (Goldberg's window), which keeps the pressure where scores lie close together.
+        rows at hand (Grefenstette's window), which keeps up the pressure where scores are close.
       arity: parents for each child.
 
     Returns:
@@ -107,8 +107,8 @@ def select_rank_linear(pressure: float = 1.5, arity: int = 1) -> Strategy:
 def select_rank_exponential(decay: float = 0.9, arity: int = 1) -> Strategy:
     """Exponential ranking: each rank is drawn `decay` times as often as the one above it.
 
-    Blickle and Thiele 1996, "A comparison of selection schemes used in evolutionary algorithms",
-    section 6. Rows of equal score share the chances of the ranks that they take.
+    Blickle and Thiele 1996, "A comparison of selection schemes used in evolutionary algorithms".
+    Rows of equal score share the chances of the ranks that they take.
 
     Args:
       decay: in (0, 1); the closer to 0, the harder the selection.

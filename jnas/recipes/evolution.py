@@ -70,7 +70,7 @@ def genetic(
     Each generation replaces the one before it, but for the best `elite` trials ever told. Two
     parents are drawn in proportion to their scores above the worst, crossed, and every choice of
     the child is mutated at a rate. Goldberg 1989, "Genetic Algorithms in Search, Optimization and
-    Machine Learning", chapters 1 to 4; De Jong 1975 for elitism and two-point crossover.
+    Machine Learning"; De Jong 1975 for elitism and two-point crossover.
 
     Args:
       space: the space to search.
@@ -151,7 +151,8 @@ def self_adaptive_evolution(
 
     Bäck 1992, "The interaction of mutation rate, selection, and self-adaptation within a genetic
     algorithm": extinctive (mu, lambda) selection is what lets good rates prevail. The rates lie
-    between one by the number of choices, the least that Bäck and Schütz 1996 allow, and a half.
+    between one by the number of choices and a half; they change as in Bäck and Schütz 1996, see
+    `jnas.links.self_adapting`.
 
     Args:
       space: the space to search.
@@ -182,7 +183,7 @@ def nsga2(
     """NSGA-II: evolution towards the whole Pareto front of several objectives.
 
     Deb et al. 2002, "A fast and elitist multiobjective genetic algorithm: NSGA-II", IEEE
-    Transactions on Evolutionary Computation 6(2); its setting for binary strings (section V) is a
+    Transactions on Evolutionary Computation 6(2); its setting for binary strings (section IV) is a
     population of 100, a crossover probability of 0.9 and a mutation rate of one by their length.
     Its one-point crossover is a uniform one here: choices next to each other in a vector need not
     be neighbours in a network. Ask for `population` proposals at once for the paper's generations.
