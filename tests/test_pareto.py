@@ -245,6 +245,14 @@ def test_a_front_figure_shows_the_front_and_its_hypervolume(tmp_path: Any) -> No
     figures.save(figure, tmp_path / "front.png")
 
 
+def test_a_hopeless_trial_does_not_squeeze_the_others() -> None:
+    score = np.append(np.linspace(0.9, 1.0, 19), 0.1)
+    history = {"score": score, "params": np.arange(20.0), "weight": np.ones(20)}
+    figure = pareto.front_figure(history, {"score": "max", "params": "min"})
+    assert "trial (1 far off not shown)" in [t.get_text() for t in figure.findobj(Text)]
+    assert figure.axes[0].get_xlim()[0] > 0.85
+
+
 @pytest.mark.parametrize(
     ("call", "told"),
     [

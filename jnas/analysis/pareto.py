@@ -103,6 +103,8 @@ def front_figure(
 ) -> Figure:
     """All trials of a search in the plane of two objectives, and their Pareto front as a step line.
 
+    Trials far worse than most are left out, and counted in the legend.
+
     Args:
       history: columns with one row for each trial: the objectives, and `weight`, 0 where the
         trial failed.
@@ -129,7 +131,9 @@ def front_figure(
         label += f", hypervolume {hypervolume(front, reference, directions):.5g}"
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(*values.T, "o", color=_SKY, markersize=4, markeredgewidth=0, label="trial")
+    shown = _usual(values, front, directions)
+    trial = "trial" if shown.all() else f"trial ({np.sum(~shown)} far off not shown)"
+    axes.plot(*values[shown].T, "o", color=_SKY, markersize=4, markeredgewidth=0, label=trial)
     # Between two points of the front, all that both dominate is reached, and no more.
     steps = "steps-post" if directions[0] == "min" else "steps-pre"
     style: dict[str, Any] = {"color": _BLUE, "linewidth": 1.6, "marker": "o", "markersize": 5}
@@ -144,6 +148,13 @@ def front_figure(
     if title:
         axes.set_title(title)
     return figure
+
+
+def _usual(values: np.ndarray, front: np.ndarray, directions: Sequence[str]) -> np.ndarray:
+    """Which points to show: a few hopeless ones would squeeze the others together."""
+    points, best = _minimised(values, directions), _minimised(front, directions)
+    least, most = points.min(0), np.percentile(points, 90, axis=0)
+    return np.all(points <= np.maximum(best.max(0), most + 2 * (most - least)), axis=1)
 
 
 def _minimised(values: np.ndarray, directions: Sequence[str]) -> np.ndarray:
