@@ -77,14 +77,15 @@ def genetic(
       population: trials in a generation; the first one is random.
       crossover: the chance that two parents are crossed.
       mutation: the rate of each choice; None for one by the number of choices (Bäck 1993).
-      elite: how many of the best trials ever told are parents besides.
+      elite: how many of the best trials ever told are parents besides; 0 for none.
 
     Returns:
       The strategy.
     """
     rate = 1 / choice_counts(space).size if mutation is None else mutation
+    memory = keep_generation(population, population)
     evolve = chain(
-        keep_elite(keep_generation(population, population), elite),
+        keep_elite(memory, elite) if elite else memory,
         select_roulette(arity=2),
         crossover_two_point(crossover),
         mutate_resample(space, rate),
