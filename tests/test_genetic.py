@@ -1,4 +1,4 @@
-"""Selection, crossover, mutation and survival, against exact chances and naive references."""
+"""Selection, crossover and mutation, against exact chances and naive references."""
 
 import itertools
 from typing import Any
@@ -19,11 +19,9 @@ from jnas.links import (
     keep_best,
     keep_elite,
     keep_generation,
-    keep_youngest,
     mutate_one,
     mutate_resample,
     mutate_step,
-    sample_uniform,
     select_rank_exponential,
     select_rank_linear,
     select_roulette,
@@ -318,61 +316,7 @@ def test_a_rate_may_be_traced_or_differ_from_child_to_child(make: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, mixed, expected)
 
 
-# ----------------------------------------------------------------------------------- survival
-
-
-def batches(seed: int, sizes: list[int]) -> list[Trials]:
-    """Random evaluated rows; some dead, some of equal score."""
-    rng, made, count = np.random.default_rng(seed), [], 0
-    for n in sizes:
-        made.append(
-            Trials(
-                jnp.arange(count, count + n, dtype=jnp.int32),
-                jnp.asarray(rng.integers(0, 6, n), jnp.float32),
-                weight=jnp.asarray(rng.random(n) < 0.7, jnp.float32),
-                metrics={"cost": jnp.asarray(rng.random(n), jnp.float32)},
-                trace=(),
-            )
-        )
-        count += n
-    return made
-
-
-def alive(trials: Trials) -> list[tuple[int, float, float]]:
-    columns = (trials.arch, trials.score, trials.metrics["cost"], trials.weight)
-    zipped = zip(*(np.asarray(c).tolist() for c in columns), strict=True)
-    return [(a, s, c) for a, s, c, w in zipped if w > 0]
-
-
-SIZES = [3, 1, 12, 3, 1, 30, 3, 3, 7]
-
-
-@pytest.mark.parametrize(("mu", "lambda_"), [(1, 1), (2, 5), (5, 5), (3, 20)])
-def test_keep_generation_is_the_best_of_the_last_whole_generation(mu: int, lambda_: int) -> None:
-    link = keep_generation(mu, lambda_, metrics=["cost"])
-    tell = jax.jit(link.tell)
-    state = link.init(jax.random.key(0), template(LINE))
-    told: list[tuple[int, float, float]] = []
-    for trials in batches(mu, SIZES):
-        _, state = tell(jax.random.key(0), trials, state)
-        told += alive(trials)
-        whole = len(told) // lambda_
-        last = told[(whole - 1) * lambda_ : whole * lambda_] if whole else []
-        best = sorted(last, key=lambda row: -row[1])[:mu]
-        assert alive(link.ask(jax.random.key(0), state, 1)) == best
-
-
-def test_keep_elite_holds_the_best_ever_beside_a_memory_and_none_twice() -> None:
-    link = keep_elite(keep_youngest(4, metrics=["cost"]), 2)
-    tell = jax.jit(link.tell)
-    state = link.init(jax.random.key(0), template(LINE))
-    told: list[tuple[int, float, float]] = []
-    for trials in batches(1, SIZES):
-        _, state = tell(jax.random.key(0), trials, state)
-        told += alive(trials)
-        expected = {*told[-4:], *sorted(told, key=lambda row: -row[1])[:2]}
-        rows = alive(link.ask(jax.random.key(0), state, 1))
-        assert sorted(rows) == sorted(expected)
+# ------------------------------------------------------------------------- impossible settings
 
 
 @pytest.mark.parametrize(
@@ -399,11 +343,6 @@ def test_impossible_settings_are_refused_where_the_link_is_made(make: Any, told:
     with pytest.raises(InputError, match=told) as caught:
         make()
     assert "\n" not in str(caught.value)
-
-
-def test_an_elite_needs_a_memory_to_stand_beside() -> None:
-    with pytest.raises(ValueError, match="stands around a memory such as keep_generation"):
-        keep_elite(sample_uniform(LINE)).init(jax.random.key(0), template(LINE))
 
 
 def test_a_child_of_two_parents_needs_a_crossover() -> None:
