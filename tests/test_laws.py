@@ -27,10 +27,19 @@ from jnas.base import (
 )
 from jnas.evaluators import tabular
 from jnas.links import (
+    archive,
+    crossover_one_point,
+    crossover_uniform,
+    islands,
     keep_best,
+    keep_elite,
+    keep_generation,
     keep_youngest,
     mutate_one,
+    mutate_resample,
+    mutate_step,
     sample_uniform,
+    select_roulette,
     select_tournament,
     select_uniform,
 )
@@ -268,6 +277,15 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
         (chain(on_tell(lambda t: t)), "put a link that proposes to its left"),
         (chain(replay(keep_best(2), 2), sample_uniform(SPACE)), "put a link that proposes"),
         (mixture(sample_uniform(SPACE), mutate_one(SPACE), 0.5), "put a selection to its left"),
+        (chain(sample_uniform(SPACE), select_roulette()), "put a memory"),
+        (chain(keep_best(4), select_uniform(), crossover_one_point()), "a selection with arity=2"),
+        (chain(sample_uniform(SPACE), crossover_uniform()), "put a selection with arity=2"),
+        (chain(keep_best(4), select_uniform(2), mutate_resample(SPACE, 0.1)), "put a crossover"),
+        (chain(keep_best(4), mutate_step(SPACE, 0.1)), "put a selection between"),
+        (chain(sample_uniform(SPACE), keep_generation(2, 4)), "put it first in the chain"),
+        (chain(sample_uniform(SPACE), keep_elite(keep_best(2))), "put it first in the chain"),
+        (chain(sample_uniform(SPACE), islands(sample_uniform(SPACE), 2, 4)), "put them first"),
+        (chain(archive(4, {"score": "max"})), "put a link that proposes to its left"),
     ],
 )
 def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(
