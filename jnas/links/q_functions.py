@@ -1,7 +1,7 @@
 """Q-functions: how good is a choice at a place, given the other choices of an architecture?
 
-Sums are written out rather than as matrix products, which XLA may add up in another order for a
-batch of searches than for one; so a search under `vmap` gives the bits of the search alone.
+Values are matrix products of these shapes since XLA gives them the same bits for one search and
+for many under `vmap`; sums along an axis may be added up in another order.
 """
 
 import math
@@ -170,11 +170,11 @@ def linear_q(space: Space, *, pairs: bool = False, initial: float = 0.0) -> QFun
         return jnp.concatenate(parts)
 
     def apply(params: jax.Array, x: jax.Array, place: Any) -> jax.Array:
-        return jnp.sum(features(x)[:, None] * params[:, place], 0)
+        return features(x) @ params[:, place]
 
     def nudge(params: jax.Array, x: jax.Array, place: Any, choice: Any, amount: Any) -> jax.Array:
         f = features(x)
-        return params.at[:, place, choice].add(f * (amount / jnp.sum(f * f)))
+        return params.at[:, place, choice].add(f * (amount / (f @ f)))
 
     def init(key: jax.Array) -> jax.Array:
         del key
@@ -207,39 +207,39 @@ def mlp_q(space: Space, hidden: int | Sequence[int] = 32) -> QFunction:
         raise InputError(f"hidden={hidden!r}: at least one layer of at least 1 unit is needed")
     places, choices = allowed_choices(space).shape
 
+    sizes = [places * choices, *widths]
+
     def init(key: jax.Array) -> dict[str, Any]:
         keys = jax.random.split(key, len(widths))
-        normal = lambda key, fan_in, *shape: jax.random.normal(key, shape) * (2 / fan_in) ** 0.5
-        wide = zip(keys[1:], widths, widths[1:], strict=False)
-        return {
-            "first": normal(keys[0], places, places, choices, widths[0]),
-            "biases": [jnp.zeros(w) for w in widths],
-            "middle": [normal(k, a, a, b) for k, a, b in wide],
-            "heads": jnp.zeros((places, widths[-1], choices)),
-            "constants": jnp.zeros((places, choices)),
-        }
+        scales = [
+            (2 / places) ** 0.5,
+            *((2 / w) ** 0.5 for w in widths),
+        ]  # of the inputs that are 1
+        normal = lambda k, a, b, scale: jnp.append(
+            scale * jax.random.normal(k, (a, b)), jnp.zeros((1, b)), 0
+        )
+        layers = zip(keys, sizes, widths, scales, strict=False)
+        heads = jnp.zeros((places, widths[-1] + 1, choices))
+        return {"layers": [normal(*layer) for layer in layers], "heads": heads}
 
-    def embedded(params: dict[str, Any], x: jax.Array) -> jax.Array:
-        """The part of every place in the first hidden layer, f32[L, H]."""
-        return jnp.sum(jax.nn.one_hot(x, choices)[:, :, None] * params["first"], 1)
-
-    def hidden_of(params: dict[str, Any], total: jax.Array) -> jax.Array:
-        h = jax.nn.relu(total + params["biases"][0])
-        for w, b in zip(params["middle"], params["biases"][1:], strict=True):
-            h = jax.nn.relu(jnp.sum(h[:, None] * w, 0) + b)
+    def hidden_of(params: dict[str, Any], x: jax.Array) -> jax.Array:
+        h = _with_1(jax.nn.one_hot(x, choices).ravel())
+        for w in params["layers"]:
+            h = _with_1(jax.nn.relu(h @ w))
         return h
 
-    def head(h: jax.Array, weights: jax.Array, constant: jax.Array) -> jax.Array:
-        return jnp.sum(h[:, None] * weights, 0) + constant
-
     def apply(params: dict[str, Any], x: jax.Array, place: Any) -> jax.Array:
-        h = hidden_of(params, jnp.sum(embedded(params, x), 0))
-        return head(h, params["heads"][place], params["constants"][place])
+        return hidden_of(params, x) @ params["heads"][place]
 
     def along(params: dict[str, Any], x: jax.Array) -> jax.Array:
-        parts = embedded(params, x)
-        totals = jnp.concatenate([jnp.zeros((1, widths[0])), jnp.cumsum(parts[:-1], 0)])
-        h = jax.vmap(lambda total: hidden_of(params, total))(totals)
-        return jax.vmap(head)(h, params["heads"], params["constants"])
+        prefixes = jax.vmap(before, (None, 0))(x, jnp.arange(places))
+        h = jax.vmap(lambda x: hidden_of(params, x))(prefixes)
+        return jax.vmap(jnp.matmul)(h, params["heads"])
 
     return QFunction(init, apply, along, None)
+
+
+def _with_1(x: jax.Array) -> jax.Array:
+    """With a 1 at the end, whose weights are the biases: the gradient of a bias of its own would
+    be a sum rather than a matrix product."""
+    return jnp.append(x, 1.0)

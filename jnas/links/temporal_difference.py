@@ -118,11 +118,13 @@ def make_learner(q: QFunction, walk: Walk, s: Settings) -> Learner:
             far = after if s.target_period is None else walk.along(target, row)[1]
             goal = jax.lax.stop_gradient(reward + s.discount * best(after, far))
             if s.huber is None:
-                return jnp.mean(optax.l2_loss(now, goal))
-            return jnp.mean(optax.huber_loss(now, goal, delta=s.huber))
+                return optax.l2_loss(now, goal)
+            return optax.huber_loss(now, goal, delta=s.huber)
 
-        total = jnp.sum(weight)
-        return jnp.sum(weight * jax.vmap(one)(rows, rewards)) / jnp.where(total > 0, total, 1)
+        losses = jax.vmap(one)(rows, rewards)
+        ones = jnp.ones(walk.steps)
+        total = weight @ jnp.ones_like(weight)
+        return weight @ losses @ ones / jnp.where(total > 0, total * walk.steps, 1)
 
     def in_batches(learned: Learned, rows: Any, rewards: jax.Array, weight: jax.Array) -> Learned:
         assert isinstance(s.rule, optax.GradientTransformation)
@@ -220,13 +222,15 @@ def seen(scale: Scale, trials: Trials) -> Scale:
     live = trials.weight > 0
     n = jnp.sum(live, dtype=jnp.float32)
     total = jnp.maximum(scale.number + n, 1)
-    mean = jnp.sum(jnp.where(live, trials.score, 0)) / jnp.maximum(n, 1)
-    squares = jnp.sum(jnp.where(live, (trials.score - mean) ** 2, 0))
-    off = jnp.where(n > 0, mean - scale.mean, 0)
+    ones = jnp.ones_like(trials.score)
+    mean = jnp.where(live, trials.score, 0) @ ones / jnp.maximum(n, 1)
+    off = jnp.where(live, trials.score - mean, 0)
+    squares = off @ off
+    shift = jnp.where(n > 0, mean - scale.mean, 0)
     return Scale(
         scale.number + n,
-        scale.mean + off * n / total,
-        scale.squares + squares + off**2 * scale.number * n / total,
+        scale.mean + shift * n / total,
+        scale.squares + squares + shift**2 * scale.number * n / total,
     )
 
 

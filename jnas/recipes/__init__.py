@@ -3,16 +3,26 @@
 from collections.abc import Callable
 
 from jnas.base import Strategy
-from jnas.recipes import evolution, local, multi_fidelity, q_learning, reinforce, surrogate
+from jnas.recipes import evolution, local, multi_fidelity, reinforce, surrogate, value_based
 from jnas.recipes.evolution import random_search, regularized_evolution
+from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
-__all__ = ["STRATEGIES", "random_search", "regularized_evolution"]
+__all__ = [
+    "STRATEGIES",
+    "double_dqn",
+    "dqn",
+    "edit_dqn",
+    "edit_q_learning",
+    "q_learning",
+    "random_search",
+    "regularized_evolution",
+]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,
-    **q_learning.STRATEGIES,
     **reinforce.STRATEGIES,
     **surrogate.STRATEGIES,
+    **value_based.STRATEGIES,
 }

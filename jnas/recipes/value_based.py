@@ -1,4 +1,4 @@
-"""Q-learning, over partial architectures and over edits."""
+"""Methods that learn the value of a choice: Q-learning and DQN, filling places and editing."""
 
 from collections.abc import Callable
 
@@ -63,9 +63,7 @@ def q_learning(
     q = tabular_q(space, state, initial=initial)
     epsilon = metaqnn_schedule(evaluations)
     experience = _replay(evaluations, replayed)
-    return links.q_learning(
-        space, q, learning_rate, epsilon, shaped=shaped, experience=experience
-    )
+    return links.q_learning(space, q, learning_rate, epsilon, shaped=shaped, experience=experience)
 
 
 def dqn(
