@@ -12,7 +12,7 @@ be judged one by one.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,12 +54,11 @@ def strategy(view: str, function: str, epsilon: float = 0.1) -> Strategy:
     Returns:
       The strategy.
     """
-    make = {
-        "table": lambda: (
-            links.tabular_q(SPACE, "prefix" if view == "partial" else "architecture"),
-            0.5,
-        ),
-        "linear": lambda: (links.linear_q(SPACE, pairs=True), 0.2),
+    state = "prefix" if view == "partial" else "architecture"
+    # A first value above what is found, in standard deviations, has every choice tried.
+    make: dict[str, Callable[[], tuple[Any, Any]]] = {
+        "table": lambda: (links.tabular_q(SPACE, state, initial=2.0), 0.5),
+        "linear": lambda: (links.linear_q(SPACE, pairs=True, initial=2.0), 0.2),
         "dqn": lambda: (links.mlp_q(SPACE, 16), optax.adam(0.01)),
     }
     q, rule = make[function]()
