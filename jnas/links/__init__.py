@@ -7,9 +7,12 @@ from jnas.links.crossover import (
     crossover_two_point,
     crossover_uniform,
 )
+from jnas.links.edits import edit_environment, edit_q_learning
 from jnas.links.islands import islands
 from jnas.links.memory import keep_best, keep_elite, keep_generation, keep_youngest
 from jnas.links.pareto import archive, keep_nondominated, rank_crowded
+from jnas.links.q_functions import linear_q, mlp_q, tabular_q
+from jnas.links.q_learning import q_learning
 from jnas.links.selection import (
     select_rank_exponential,
     select_rank_linear,
@@ -18,13 +21,7 @@ from jnas.links.selection import (
     select_truncation,
     select_uniform,
 )
-from jnas.links.variation import (
-    flip_bits,
-    mutate_one,
-    mutate_resample,
-    mutate_step,
-    sample_uniform,
-)
+from jnas.links.variation import flip_bits, mutate_one, mutate_resample, mutate_step, sample_uniform
 
 __all__ = [
     "archive",
@@ -32,6 +29,8 @@ __all__ = [
     "crossover_one_point",
     "crossover_two_point",
     "crossover_uniform",
+    "edit_environment",
+    "edit_q_learning",
     "flip_bits",
     "islands",
     "keep_best",
@@ -39,10 +38,13 @@ __all__ = [
     "keep_generation",
     "keep_nondominated",
     "keep_youngest",
+    "linear_q",
+    "mlp_q",
     "mutate_one",
     "mutate_resample",
     "mutate_step",
     "one_fifth_rule",
+    "q_learning",
     "rank_crowded",
     "sample_uniform",
     "select_rank_exponential",
@@ -52,4 +54,5 @@ __all__ = [
     "select_truncation",
     "select_uniform",
     "self_adapting",
+    "tabular_q",
 ]

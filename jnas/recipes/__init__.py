@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from jnas.base import Strategy
-from jnas.recipes import evolution, local, multi_fidelity, q_learning, reinforce, surrogate
+from jnas.recipes import evolution, local, multi_fidelity, reinforce, surrogate, value_based
 from jnas.recipes.evolution import (
     genetic,
     island_evolution,
@@ -13,13 +13,19 @@ from jnas.recipes.evolution import (
     regularized_evolution,
     self_adaptive_evolution,
 )
+from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
     "STRATEGIES",
+    "double_dqn",
+    "dqn",
+    "edit_dqn",
+    "edit_q_learning",
     "genetic",
     "island_evolution",
     "mu_comma_lambda",
     "nsga2",
+    "q_learning",
     "random_search",
     "regularized_evolution",
     "self_adaptive_evolution",
@@ -29,7 +35,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,
-    **q_learning.STRATEGIES,
     **reinforce.STRATEGIES,
     **surrogate.STRATEGIES,
+    **value_based.STRATEGIES,
 }
