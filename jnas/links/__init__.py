@@ -4,6 +4,7 @@ from jnas.links.annealing import anneal
 from jnas.links.local import hill_climb
 from jnas.links.memory import keep_best, keep_youngest
 from jnas.links.selection import select_tournament, select_uniform
+from jnas.links.tpe import tpe
 from jnas.links.variation import mutate_one, sample_uniform
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "sample_uniform",
     "select_tournament",
     "select_uniform",
+    "tpe",
 ]
