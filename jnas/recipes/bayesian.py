@@ -50,4 +50,50 @@ def tpe(
     )
 
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {"tpe": tpe}
+def gp_bo(
+    space: Space,
+    size: int = 300,
+    start: int = 10,
+    acquisition: str = "expected_improvement",
+    candidates: int = 100,
+    mutations: int = 100,
+    parents: int = 10,
+    explore: float = 2.0,
+    step: float = 0.1,
+    warp: str = "ranks",
+) -> Strategy:
+    """Bayesian optimisation with a Gaussian process over one-hot codes.
+
+    Snoek et al. 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", arXiv
+    1206.2944, with a kernel of categories. Each round costs a factor of `[size, size]`.
+
+    Args:
+      space: the space to search.
+      size: the trials remembered, the youngest.
+      start: random architectures before the model is used.
+      acquisition: `expected_improvement`, `upper_confidence` or `thompson`.
+      candidates: random architectures that are ranked in each round.
+      mutations: mutations of the best that are ranked in each round.
+      parents: how many of the best are mutated.
+      explore: the standard deviations of `upper_confidence`.
+      step: of the logarithms of the hyperparameters, at each round.
+      warp: what the process models, the `ranks` of the scores or the `standard` scores.
+
+    Returns:
+      The strategy.
+    """
+    return links.gaussian_process(
+        space,
+        size,
+        start,
+        acquisition,
+        candidates,
+        mutations,
+        parents,
+        explore,
+        step,
+        warp,
+    )
+
+
+STRATEGIES: dict[str, Callable[..., Strategy]] = {"gp_bo": gp_bo, "tpe": tpe}
