@@ -113,7 +113,7 @@ def gaussian_process(
             raise ValueError(
                 "gaussian_process proposes from its own trials: put it first in the chain."
             )
-        k_any, k_mutate, k_choose, k_start = jax.random.split(key, 4)
+        k_any, k_mutate, k_luck, k_start = jax.random.split(key, 4)
         process, y = seen(state)
         live, x = process.live, process.vectors
         random = to_vector(space, sample(space, k_any, max(candidates, n)))
@@ -121,14 +121,15 @@ def gaussian_process(
         vectors = jnp.concatenate([random, near])
         best = jnp.max(jnp.where(live, y, -jnp.inf))
 
-        def value(key: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
+        def value(luck: jax.Array, mean: jax.Array, deviation: jax.Array) -> jax.Array:
             if acquisition == "thompson":
-                return mean + deviation * jax.random.normal(key, mean.shape)
+                return mean + deviation * luck
             if acquisition == "upper_confidence":
                 return mean + explore * deviation
             return expected_improvement(mean, deviation, best)
 
-        chosen = choose(k_choose, process, vectors, among(vectors, x, live), value, n)
+        luck = jax.random.normal(k_luck, (n, vectors.shape[0]))
+        chosen = choose(luck, process, vectors, among(vectors, x, live), value)
         modelled = state.memory.told + jnp.arange(n) >= start
         arch = rows(modelled, from_vector(space, vectors[chosen]), sample(space, k_start, n))
         return propose(arch)
@@ -147,22 +148,20 @@ def gaussian_process(
 
 
 def choose(
-    key: jax.Array,
+    luck: jax.Array,
     process: Process,
     vectors: jax.Array,
     known: jax.Array,
     value: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-    n: int,
 ) -> jax.Array:
-    """Chooses `n` candidates one after the other, each as if the ones before it had been seen.
+    """Chooses candidates one after the other, each as if the ones before it had been seen.
 
     Args:
-      key: for acquisitions that draw.
+      luck: normal draws for acquisitions that need them, f32[n, c]; a row for each choice.
       process: the process of what was seen.
-      vectors: the candidates, int32[c, L], `c >= n`.
+      vectors: the candidates, int32[c, L].
       known: bool[c], candidates that are taken only when no other is left.
-      value: `(key, mean, deviation) -> f32[c]`; the largest is chosen.
-      n: how many.
+      value: `(luck, mean, deviation) -> f32[c]`; the largest is chosen.
 
     Returns:
       The numbers of the candidates, int32[n].
@@ -170,12 +169,12 @@ def choose(
     mean, variance = predict(process, vectors)
     amplitude, noise = jnp.exp(process.hyper.amplitude), jnp.exp(process.hyper.noise)
     seen = whitened(process, vectors)
-    factor = jnp.concatenate([seen, jnp.zeros((n, vectors.shape[0]))])
+    factor = jnp.concatenate([seen, jnp.zeros_like(luck)])
 
     def pick(carry: tuple, given: tuple) -> tuple[tuple, jax.Array]:
         factor, variance, closed = carry
-        key, nth = given
-        worth = value(key, mean, jnp.sqrt(variance))
+        luck, nth = given
+        worth = value(luck, mean, jnp.sqrt(variance))
         worth = jnp.where(closed, -jnp.inf, jnp.nan_to_num(worth, nan=-1e30, neginf=-1e30))
         i = jnp.argmax(worth)
         prior = amplitude * correlation(vectors, vectors[i][None], process.hyper.decay)[:, 0]
@@ -185,7 +184,7 @@ def choose(
         closed |= jnp.all(vectors == vectors[i], -1)
         return (factor, jnp.maximum(variance - row**2, 1e-9), closed), i
 
-    given = (jax.random.split(key, n), jnp.arange(n))
+    given = (luck, jnp.arange(luck.shape[0]))
     return jax.lax.scan(pick, (factor, variance, known), given)[1]
 
 

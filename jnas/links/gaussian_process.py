@@ -104,11 +104,11 @@ def fold(x: jax.Array) -> jax.Array:
     may be rounded once or twice, so that one of many searches side by side would differ from the
     same search alone.
     """
-    x = jax.lax.optimization_barrier(x)
+    length = 1 << (x.shape[0] - 1).bit_length()
+    x = jnp.pad(x, [(0, length - x.shape[0])] + [(0, 0)] * (x.ndim - 1))
     while x.shape[0] > 1:
-        half = x.shape[0] // 2
-        odd = x[2 * half :]
-        x = jnp.concatenate([x[:half] + x[half : 2 * half], odd])
+        x = jax.lax.optimization_barrier(x)
+        x = x[: x.shape[0] // 2] + x[x.shape[0] // 2 :]
     return x[0]
 
 
