@@ -1,6 +1,8 @@
 """Links: the small strategies that `chain` and `mixture` join into methods."""
 
 from jnas.links.adaptation import one_fifth_rule, self_adapting
+from jnas.links.annealing import anneal
+from jnas.links.bayesian import gaussian_process
 from jnas.links.crossover import (
     crossover_multi_point,
     crossover_one_point,
@@ -9,6 +11,7 @@ from jnas.links.crossover import (
 )
 from jnas.links.edits import edit_environment, edit_q_learning
 from jnas.links.islands import islands
+from jnas.links.local import hill_climb
 from jnas.links.memory import keep_best, keep_elite, keep_generation, keep_youngest
 from jnas.links.pareto import archive, keep_nondominated, rank_crowded
 from jnas.links.q_functions import linear_q, mlp_q, tabular_q
@@ -21,9 +24,11 @@ from jnas.links.selection import (
     select_truncation,
     select_uniform,
 )
+from jnas.links.tpe import tpe
 from jnas.links.variation import flip_bits, mutate_one, mutate_resample, mutate_step, sample_uniform
 
 __all__ = [
+    "anneal",
     "archive",
     "crossover_multi_point",
     "crossover_one_point",
@@ -32,6 +37,8 @@ __all__ = [
     "edit_environment",
     "edit_q_learning",
     "flip_bits",
+    "gaussian_process",
+    "hill_climb",
     "islands",
     "keep_best",
     "keep_elite",
@@ -55,4 +62,5 @@ __all__ = [
     "select_uniform",
     "self_adapting",
     "tabular_q",
+    "tpe",
 ]

@@ -3,7 +3,15 @@
 from collections.abc import Callable
 
 from jnas.base import Strategy
-from jnas.recipes import evolution, local, multi_fidelity, reinforce, surrogate, value_based
+from jnas.recipes import (
+    bayesian,
+    evolution,
+    local,
+    multi_fidelity,
+    reinforce,
+    surrogate,
+    value_based,
+)
 from jnas.recipes.evolution import (
     genetic,
     island_evolution,
@@ -32,6 +40,7 @@ __all__ = [
 ]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    **bayesian.STRATEGIES,
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,
