@@ -3,16 +3,25 @@
 from collections.abc import Callable
 
 from jnas.base import Strategy
-from jnas.recipes import evolution, local, multi_fidelity, q_learning, reinforce, surrogate
+from jnas.recipes import evolution, local, multi_fidelity, policy_gradient, q_learning, surrogate
 from jnas.recipes.evolution import random_search, regularized_evolution
+from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
 
-__all__ = ["STRATEGIES", "random_search", "regularized_evolution"]
+__all__ = [
+    "STRATEGIES",
+    "enas_controller",
+    "ppo",
+    "random_search",
+    "regularized_evolution",
+    "reinforce",
+    "reinforce_rnn",
+]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,
+    **policy_gradient.STRATEGIES,
     **q_learning.STRATEGIES,
-    **reinforce.STRATEGIES,
     **surrogate.STRATEGIES,
 }
