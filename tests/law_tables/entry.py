@@ -16,12 +16,14 @@ class Entry(NamedTuple):
     learns: it solves one-max better than random search.
     passes_rows_on: what comes out of its `tell` are the rows that went in, scores included.
     rtol: to which a tell of the live rows alone equals one with masked rows among them.
+    vmap_rtol: to which a vmapped row equals the single run; 0 is bit for bit.
     """
 
     make: Callable[[Space], Strategy]
     learns: bool = True
     passes_rows_on: bool = True
     rtol: float = 1e-6
+    vmap_rtol: float = 0.0
 
 
 class Recipe(NamedTuple):
@@ -30,6 +32,7 @@ class Recipe(NamedTuple):
     settings: of the recipe under the laws, where networks and populations are small.
     learns: see `Entry`.
     rtol: see `Entry`.
+    vmap_rtol: see `Entry`.
     on_table: the settings for 300 evaluations of the table.
     batch: proposals in a round there.
     beats_random: it finds better cells there than random search does.
@@ -39,6 +42,7 @@ class Recipe(NamedTuple):
     settings: dict[str, Any] = {}  # noqa: RUF012
     learns: bool = True
     rtol: float = 1e-6
+    vmap_rtol: float = 0.0
     on_table: dict[str, Any] = {}  # noqa: RUF012
     batch: int = 1
     beats_random: bool = True
@@ -47,7 +51,7 @@ class Recipe(NamedTuple):
     def entry(self, name: str) -> Entry:
         """The recipe as an entry."""
         make = lambda space: jnas.recipes.STRATEGIES[name](space, **self.settings)
-        return Entry(make, learns=self.learns, rtol=self.rtol)
+        return Entry(make, learns=self.learns, rtol=self.rtol, vmap_rtol=self.vmap_rtol)
 
 
 def warm(links: Strategy) -> Callable[[Space], Strategy]:
