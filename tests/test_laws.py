@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from law_tables import ENTRIES, RECIPES
 from scipy import stats
@@ -41,13 +42,18 @@ from jnas.links import (
     mutate_one,
     mutate_resample,
     mutate_step,
+    ppo,
     q_learning,
+    reinforce,
     sample_uniform,
     select_roulette,
     select_tournament,
     select_uniform,
+    subtract_ema,
+    subtract_mean,
     tabular_q,
 )
+from jnas.links.policies import categorical_policy
 
 SPACE = Space("mixed", {"ops": np.array([[2, 3, 5, 3], [5, 3, 3, 3]]), "depth": 4})
 N = 6
@@ -306,6 +312,16 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
             ),
             "put it first in the chain",
         ),
+        (
+            chain(sample_uniform(SPACE), reinforce(categorical_policy(SPACE), optax.sgd(1.0))),
+            "put it first in the chain",
+        ),
+        (
+            chain(sample_uniform(SPACE), ppo(categorical_policy(SPACE), optax.sgd(1.0))),
+            "put it first in the chain",
+        ),
+        (chain(subtract_ema(0.9), sample_uniform(SPACE)), "put a link that proposes"),
+        (chain(subtract_mean(), sample_uniform(SPACE)), "put a link that proposes"),
     ],
 )
 def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(

@@ -2,6 +2,7 @@
 
 from jnas.links.adaptation import one_fifth_rule, self_adapting
 from jnas.links.annealing import anneal
+from jnas.links.baselines import subtract_ema, subtract_mean
 from jnas.links.bayesian import gaussian_process
 from jnas.links.crossover import (
     crossover_multi_point,
@@ -16,6 +17,7 @@ from jnas.links.memory import keep_best, keep_elite, keep_generation, keep_young
 from jnas.links.pareto import archive, keep_nondominated, rank_crowded
 from jnas.links.q_functions import linear_q, mlp_q, tabular_q
 from jnas.links.q_learning import q_learning
+from jnas.links.reinforce import ppo, reinforce
 from jnas.links.selection import (
     select_rank_exponential,
     select_rank_linear,
@@ -51,8 +53,10 @@ __all__ = [
     "mutate_resample",
     "mutate_step",
     "one_fifth_rule",
+    "ppo",
     "q_learning",
     "rank_crowded",
+    "reinforce",
     "sample_uniform",
     "select_rank_exponential",
     "select_rank_linear",
@@ -61,6 +65,8 @@ __all__ = [
     "select_truncation",
     "select_uniform",
     "self_adapting",
+    "subtract_ema",
+    "subtract_mean",
     "tabular_q",
     "tpe",
 ]

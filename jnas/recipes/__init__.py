@@ -8,7 +8,7 @@ from jnas.recipes import (
     evolution,
     local,
     multi_fidelity,
-    reinforce,
+    policy_gradient,
     surrogate,
     value_based,
 )
@@ -21,6 +21,7 @@ from jnas.recipes.evolution import (
     regularized_evolution,
     self_adaptive_evolution,
 )
+from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
@@ -29,13 +30,17 @@ __all__ = [
     "dqn",
     "edit_dqn",
     "edit_q_learning",
+    "enas_controller",
     "genetic",
     "island_evolution",
     "mu_comma_lambda",
     "nsga2",
+    "ppo",
     "q_learning",
     "random_search",
     "regularized_evolution",
+    "reinforce",
+    "reinforce_rnn",
     "self_adaptive_evolution",
 ]
 
@@ -44,7 +49,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,
-    **reinforce.STRATEGIES,
+    **policy_gradient.STRATEGIES,
     **surrogate.STRATEGIES,
     **value_based.STRATEGIES,
 }
