@@ -5,8 +5,16 @@ from collections.abc import Callable
 from jnas.base import Strategy
 from jnas.recipes import evolution, local, multi_fidelity, q_learning, reinforce, surrogate
 from jnas.recipes.evolution import random_search, regularized_evolution
+from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 
-__all__ = ["STRATEGIES", "random_search", "regularized_evolution"]
+__all__ = [
+    "STRATEGIES",
+    "bananas",
+    "npenas",
+    "predictor_evolution",
+    "random_search",
+    "regularized_evolution",
+]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     **evolution.STRATEGIES,
