@@ -47,8 +47,8 @@ class Network(NamedTuple):
     apply: Callable[[Any, Any], jax.Array]
 
 
-# Matrix products of these shapes come out the same for one search and for many under vmap, sums
-# do not: hence biases as rows of the weights, dot products for sums, and unrolled sums of a few.
+# Matrix products come out the same for one search and for many under vmap, sums over an axis do
+# not: hence biases are rows of the weights, and sums are unrolled or halved.
 class Fitted(NamedTuple):
     weights: Any  # of the networks, leaves [members, ...]
     shift: jax.Array  # f32[], the mean of the scores learned from
@@ -86,8 +86,8 @@ def ensemble(
     """Networks that learn the same rows from different initial weights and in different order.
 
     Their mean predicts. How sure it is: the variance over the members, and with `gaussian_error`
-    the mean of the variances that the members predict themselves on top of it. Every fit starts anew. Scores are standardised, so that neither their unit nor
-    their range matters.
+    the mean of the variances that the members predict themselves on top of it. Every fit starts
+    anew. Scores are standardised, so that neither their unit nor their range matters.
 
     Args:
       network: one member.
@@ -116,9 +116,8 @@ def ensemble(
     ) -> Fitted:
         k_init, k_rows = jax.random.split(key)
         live = (weight > 0).astype(jnp.float32)
-        total = jnp.maximum(weight @ live, 1e-30)
-        shift = weight @ score / total
-        spread = jnp.sqrt(weight @ jnp.square(score - shift) / total)
+        shift = _mean(score, weight)
+        spread = jnp.sqrt(_mean(jnp.square(score - shift), weight))
         scale = jnp.where(spread > 1e-12, spread, 1.0)
         features = network.prepare(arch)
         known = (features, live * (score - shift) / scale, weight)
@@ -141,6 +140,19 @@ def ensemble(
         return Prediction(params.shift + params.scale * mean, params.scale * jnp.sqrt(variance))
 
     return Predictor(init, fit, predict)
+
+
+def _mean(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """The weighted mean of `[m]`, 0 where there is no weight."""
+    return _halved(weight * x) / jnp.maximum(_halved(weight), 1e-30)
+
+
+def _halved(x: jax.Array) -> jax.Array:
+    """The sum of `[m]`, halves added elementwise until one number is left."""
+    while x.shape[0] > 1:
+        x = jnp.pad(x, (0, x.shape[0] % 2))
+        x = x[: x.shape[0] // 2] + x[x.shape[0] // 2 :]
+    return x[0]
 
 
 def _train(

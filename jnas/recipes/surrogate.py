@@ -14,7 +14,7 @@ from jnas.links import (
 )
 from jnas.links.encodings import one_hot_encoding, path_encoding
 from jnas.links.graph_predictors import gin_predictor
-from jnas.links.predictors import Predictor, gaussian_error, mlp_ensemble
+from jnas.links.predictors import Predictor, gaussian_error, mlp_ensemble, squared_error
 from jnas.links.surrogate import highest_mean, thompson
 
 
@@ -23,7 +23,7 @@ def bananas(
     warmup: int = 10,
     pool: int = 100,
     parents: int = 10,
-    random_share: float = 0.1,
+    random_share: float = 0.2,
     longest_path: int = 2,
     members: int = 5,
     depth: int = 10,
@@ -76,7 +76,7 @@ def npenas(
     warmup: int = 10,
     pool: int = 100,
     parents: int = 10,
-    random_share: float = 0.1,
+    random_share: float = 0.2,
     uncertain: bool = False,
     width: int = 32,
     layers: int = 3,
@@ -114,14 +114,14 @@ def npenas(
     Raises:
       InputError: numbers that cannot be.
     """
-    loss = {"loss": gaussian_error} if uncertain else {}
+    loss = gaussian_error if uncertain else squared_error
     predictor: Predictor
     if space.graph is None:
         encoding = one_hot_encoding(space)
-        predictor = mlp_ensemble(encoding, width, 2, learning_rate, 1, steps, **loss)
+        predictor = mlp_ensemble(encoding, width, 2, learning_rate, 1, steps, loss=loss)
     else:
         sizes = (width, layers, head, learning_rate)
-        predictor = gin_predictor(space, *sizes, steps=steps, **loss)
+        predictor = gin_predictor(space, *sizes, steps=steps, loss=loss)
     acquisition = thompson() if uncertain else highest_mean()
     offers = _mutated_bests(space, parents, random_share)
     guided = predictor_guided(space, offers, predictor, acquisition, pool, memory=memory)
