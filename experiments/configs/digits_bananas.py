@@ -1,8 +1,8 @@
 """BANANAS over NAS-Bench-201 cells on handwritten digits.
 
 Command: jnas search --config=experiments/configs/digits_bananas.py --workdir=runs/bananas
-Cost: 2 to 3 minutes on 2 cores.
-Result: test_accuracy of 0.98 to 0.99.
+Cost: 1 to 2 minutes on 2 cores.
+Result: test_accuracy of 0.99.
 """
 
 from ml_collections import ConfigDict
