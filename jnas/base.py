@@ -20,6 +20,7 @@ from jnas.errors import InputError
 __all__ = [
     "Architecture",
     "Evaluator",
+    "Graph",
     "InputError",
     "MixtureState",
     "Space",
@@ -108,6 +109,20 @@ def _itself(arch: Architecture) -> Architecture:
     return arch
 
 
+class Graph(NamedTuple):
+    """A cell as a directed acyclic graph whose edges carry operations.
+
+    Nodes are numbered so that every edge goes up; 0 is the input and the last one the output.
+
+    edges: `(from, to, place)`; the operation of the edge is the choice at that place of the
+      architecture's vector (`to_vector`).
+    absent: the choice that takes an edge away, None where there is none.
+    """
+
+    edges: tuple[tuple[int, int, int], ...]
+    absent: int | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Space:
     """A search space: how many choices there are at every place of an architecture.
@@ -125,6 +140,7 @@ class Space:
         the field numbers the space in an order of its own.
       counts: functions `arch -> number` by name, such as `params` and `flops`, all jittable.
       edges: `arch -> [(from, to, operation)]` for drawing, where an architecture is a graph.
+      graph: the same as data for encodings and predictors, where the graph is the same for all.
     """
 
     name: str
@@ -137,6 +153,7 @@ class Space:
     order: np.ndarray | None = None
     counts: dict[str, Callable] = dataclasses.field(default_factory=dict)
     edges: Callable[[Architecture], list[tuple[str, str, str]]] | None = None
+    graph: Graph | None = None
 
     def __post_init__(self) -> None:
         fixed = jax.tree.map(lambda c: np.asarray(c, np.int32), self.num_choices)

@@ -26,6 +26,7 @@ from jnas.links.selection import (
     select_truncation,
     select_uniform,
 )
+from jnas.links.surrogate import predictor_guided
 from jnas.links.tpe import tpe
 from jnas.links.variation import flip_bits, mutate_one, mutate_resample, mutate_step, sample_uniform
 
@@ -54,6 +55,7 @@ __all__ = [
     "mutate_step",
     "one_fifth_rule",
     "ppo",
+    "predictor_guided",
     "q_learning",
     "rank_crowded",
     "reinforce",

@@ -22,10 +22,12 @@ from jnas.recipes.evolution import (
     self_adaptive_evolution,
 )
 from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
+from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
     "STRATEGIES",
+    "bananas",
     "double_dqn",
     "dqn",
     "edit_dqn",
@@ -34,8 +36,10 @@ __all__ = [
     "genetic",
     "island_evolution",
     "mu_comma_lambda",
+    "npenas",
     "nsga2",
     "ppo",
+    "predictor_evolution",
     "q_learning",
     "random_search",
     "regularized_evolution",

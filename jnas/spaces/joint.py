@@ -89,6 +89,7 @@ def joint(space: Space, **values: Sequence[float]) -> Joint:
         order=order,
         counts={name: lift(count) for name, count in space.counts.items()},
         edges=None if space.edges is None else lift(space.edges),
+        graph=space.graph,  # the places of the architecture come first
         values=fixed,
     )
 

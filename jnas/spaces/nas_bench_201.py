@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.base import InputError, Space
+from jnas.base import Graph, InputError, Space
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # in the order of the official string
@@ -66,6 +66,7 @@ def nas_bench_201(
         order=_official_order(),
         counts=_counts(channels, cells, classes, image, inputs, stages),
         edges=_drawing,
+        graph=Graph(tuple((a, b, i) for i, (a, b) in enumerate(EDGES)), absent=NONE),
     )
 
 
