@@ -203,7 +203,7 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         space = resolve("space", name, SPACES)()
         load = resolve("table", name, tables.TABLES)
         columns = load(config.table, config.get("dataset", "cifar10"))
-        return Job(space, tabular(space, columns, config.get("score", "val_acc_200")))
+        return Job(space, _tabular(config, space, columns))
     net, dataset = network_of(config)
     settings = section(config, "train")
     options = {k: settings.pop(k) for k in OPTIONS if k in settings}
@@ -223,6 +223,22 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         **options,
     )
     return Job(net.space, evaluator, net, dataset)
+
+
+def _tabular(config: ConfigDict, space: Space, columns: dict[str, np.ndarray]) -> Evaluator:
+    """A table; `config.fidelities` names columns and their parts of a full evaluation."""
+    parts = section(config, "fidelities")
+    for column, part in parts.items():
+        if list(parts.values()).count(part) > 1:
+            raise InputError(f"fidelities.{column}={part}: another column has the same part")
+    return tabular(
+        space,
+        columns,
+        config.get("score", "val_acc_200"),
+        fidelities={part: column for column, part in parts.items()},
+        cost=config.get("cost") or None,
+        workers=config.get("workers", 1),
+    )
 
 
 def network_of(config: ConfigDict) -> tuple[Net, data.Dataset]:

@@ -80,11 +80,13 @@ class Result:
     """What a run found.
 
     Attributes:
-      best_architecture: the text form of the best architecture of all seeds.
+      best_architecture: the text form of the best architecture of all seeds, among the trials of
+        the largest budget.
       best: the architecture itself, as NumPy ints.
       best_score: its score.
       history: one array for each column, a row for each trial: `seed`, `evaluation` (from 1 within
-        its seed), `architecture`, `score`, `weight` and the metrics.
+        its seed), `architecture`, `score`, `weight`, `budget` where the strategy asked for parts
+        of an evaluation, and the metrics.
       evaluations: the trials of each seed.
       seconds: spent searching, over all pieces of the run.
       compile_seconds: spent compiling, apart from `seconds`.
@@ -101,11 +103,12 @@ class Result:
     seed: int
 
     def best_rows(self) -> np.ndarray:
-        """The row of the best trial of every seed, in the order of the seeds: int[seeds]."""
-        score = np.where(self.history["weight"] > 0, self.history["score"], -np.inf)
+        """The row of the best trial of every seed, in the order of the seeds: int[seeds].
+
+        Of every seed, only the trials of the largest budget that it reached are compared.
+        """
         seeds = self.history["seed"]
-        return np.asarray([np.flatnonzero(seeds == s)[np.argmax(score[seeds == s])]
-                           for s in np.unique(seeds)])  # fmt: skip
+        return np.asarray([_best_row(self.history, seeds == s) for s in np.unique(seeds)])
 
     def plot(self, score_name: str = "score", title: str = "") -> Any:
         """The search as a figure: best so far, and every trial, against evaluations."""
@@ -189,7 +192,7 @@ def run(
         history = table.columns()
     if not np.any(history["weight"] > 0):
         raise InputError("every trial of the search failed: its scores were not finite numbers")
-    best = int(np.argmax(np.where(history["weight"] > 0, history["score"], -np.inf)))
+    best = _best_row(history, history["weight"] > 0)
     text = str(history["architecture"][best])
     return Result(
         best_architecture=text,
@@ -201,6 +204,15 @@ def run(
         compile_seconds=program.compile_seconds,
         seed=seed,
     )
+
+
+def _best_row(history: Mapping[str, np.ndarray], among: np.ndarray) -> int:
+    """The row of the best score among those of the largest budget, of a mask bool[n]."""
+    comparable = among & (history["weight"] > 0)
+    if "budget" in history and comparable.any():
+        comparable &= history["budget"] == history["budget"][comparable].max()
+    score = np.where(comparable, history["score"], -np.inf)
+    return int(np.flatnonzero(among)[np.argmax(score[among])])
 
 
 class _Program:
@@ -288,12 +300,16 @@ class _Table:
         self.space, self.seed, self.seeds, self.batch = space, seed, seeds, batch
         self.rows: list[dict[str, Any]] = []
         self.words: dict[bytes, str] = {}
-        self.best_score = -np.inf
+        self._best = (0.0, -np.inf)  # budget, score
+
+    @property
+    def best_score(self) -> float:
+        return self._best[1]
 
     def extend(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
-        scores = [r["score"] for r in rows if r["weight"] > 0]
-        self.best_score = max([self.best_score, *scores])
+        found = [(r.get("budget", 0.0), r["score"]) for r in rows if r["weight"] > 0]
+        self._best = max([self._best, *found])
 
     def add(self, trials: Trials, before: int) -> list[dict[str, Any]]:
         """Rows for trials with leaves `[seeds, steps, batch, ...]`, or without the first axis."""
@@ -301,7 +317,9 @@ class _Table:
         flat = lambda x: np.asarray(x).reshape(self.seeds, -1, *np.shape(x)[3 if many else 2 :])
         arch = jax.tree.map(flat, trials.arch)
         codes = np.asarray(to_vector(self.space, arch), np.int32)
-        columns = {"score": trials.score, "weight": trials.weight, **(trials.metrics or {})}
+        columns = {"score": trials.score, "weight": trials.weight}
+        columns |= {} if trials.budget is None else {"budget": trials.budget}
+        columns |= trials.metrics or {}
         values = {k: flat(v).astype(np.float32) for k, v in columns.items()}
         new = []
         for s in range(self.seeds):
