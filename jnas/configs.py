@@ -19,7 +19,12 @@ from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES
 from jnas.spaces import SPACES
 
-OPTIONS = ("plan", "memory", "score")  # of a population, not of the training of one network
+OPTIONS = (
+    "plan",
+    "memory",
+    "score",
+    "remember",
+)  # of a population, not of the training of one network
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEARCHED = ("learning_rate", "momentum", "weight_decay")
 

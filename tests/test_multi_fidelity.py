@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -62,7 +63,9 @@ def _by_rung(told: list[Trials]) -> dict[tuple[int, int], dict[int, tuple[float,
     for trials in told:
         where = trials.trace
         columns = (where.bracket, where.rung, trials.arch, trials.score, trials.budget)
-        for bracket, rung, arch, score, budget in zip(*map(np.ndarray.tolist, columns)):
+        for bracket, rung, arch, score, budget in zip(
+            *map(np.ndarray.tolist, columns), strict=True
+        ):
             if bracket >= 0:
                 found[bracket, rung][arch] = (score, budget)
     return found
@@ -99,7 +102,7 @@ def test_exactly_the_best_of_each_rung_reach_the_next(
         assert tuple(map(len, rows)) == sizes
         for k, budget in enumerate(budgets):
             assert {b for _, b in rows[k].values()} == {np.float32(budget)}
-        for below, above in zip(rows, rows[1:], strict=False):
+        for below, above in itertools.pairwise(rows):
             ranked = sorted(below, key=lambda arch: -below[arch][0])
             assert set(above) == set(ranked[: len(above)])
 

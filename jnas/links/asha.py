@@ -39,7 +39,7 @@ class Rungs(NamedTuple):
     number: jax.Array  # int32[K - 1, C], counted in each rung; -1 where empty
     promoted: jax.Array  # bool[K - 1, C]
     passed: jax.Array  # int32[K - 1, C], tells that left it the first to be promoted
-    count: jax.Array  # int32[K - 1], rows ever
+    entered: jax.Array  # int32[K - 1], rows ever
 
 
 def asha(
@@ -93,7 +93,7 @@ def asha(
             number=zeros - 1,
             promoted=zeros > 0,
             passed=zeros,
-            count=jnp.zeros(low, jnp.int32),
+            entered=jnp.zeros(low, jnp.int32),
         )
 
     def ask(key: jax.Array, state: Rungs, n: int, trials: Trials | None = None) -> Trials:
@@ -148,7 +148,7 @@ def asha(
         nth = earlier(enters[:, None] & enters & (step.rung[:, None] == step.rung))
         rung = jnp.where(enters, step.rung, 0)
         arrived = jnp.sum(enters[:, None] & (step.rung[:, None] == jnp.arange(low)), 0)
-        number = state.count[rung] + nth
+        number = state.entered[rung] + nth
         last = nth >= arrived[rung] - size  # a batch may be larger than a rung
         place = jnp.where(enters & last, rung * size + number % size, low * size)
         return trials, Rungs(
@@ -159,7 +159,7 @@ def asha(
             number=put(state.number, place, number),
             promoted=put(promoted, place, jnp.zeros_like(live)),
             passed=put(passed.reshape(low, size), place, jnp.zeros_like(place)),
-            count=state.count + arrived.astype(jnp.int32),
+            entered=state.entered + arrived.astype(jnp.int32),
         )
 
     def _place(state: Rungs, rung: jax.Array, number: jax.Array) -> jax.Array:
