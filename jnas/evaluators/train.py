@@ -19,7 +19,7 @@ from jnas.evaluators.plans import Plan, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.tuning import Tuner
-from jnas.nets import Net
+from jnas.nets import Net, dispatch
 from jnas.spaces.joint import Joint, hyperparameters
 
 METRICS = ("accuracy", "recall", "f1", "loss")
@@ -188,6 +188,7 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
     per_epoch = data.y.shape[0] // size
     rule = _optimizer(net, training, arch)
     spec = training.augment
+    words, wrap = dispatch.unwrapped(key)  # rows that train on from different steps choose by mask
 
     def batch(rows: jax.Array, i: jax.Array) -> tuple:
         if spec == Augment():
@@ -204,7 +205,7 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
         epoch, place = i // per_epoch, i % per_epoch
-        shuffle = lambda: shuffled(jax.random.fold_in(key, epoch), data.y.shape[0])
+        shuffle = lambda: shuffled(jax.random.fold_in(wrap(words), epoch), data.y.shape[0])
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)

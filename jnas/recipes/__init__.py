@@ -3,12 +3,21 @@
 from collections.abc import Callable
 
 from jnas.base import Strategy
-from jnas.recipes import evolution, local, multi_fidelity, q_learning, reinforce, surrogate
+from jnas.recipes import (
+    bayesian,
+    evolution,
+    local,
+    multi_fidelity,
+    q_learning,
+    reinforce,
+    surrogate,
+)
 from jnas.recipes.evolution import random_search, regularized_evolution
 
 __all__ = ["STRATEGIES", "random_search", "regularized_evolution"]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    **bayesian.STRATEGIES,
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,

@@ -1,6 +1,7 @@
 """The strategies that the laws are checked on: one file for each family of links."""
 
 from law_tables import (
+    bayesian,
     core,
     feedback,
     genetic,
@@ -12,7 +13,7 @@ from law_tables import (
 )
 from law_tables.entry import Entry, Recipe
 
-FAMILIES = (core, feedback, genetic, local, multi_fidelity, q_learning, reinforce, surrogate)
+FAMILIES = (bayesian, core, feedback, genetic, local, multi_fidelity, q_learning, reinforce, surrogate)
 RECIPES: dict[str, Recipe] = {k: r for family in FAMILIES for k, r in family.RECIPES.items()}
 ENTRIES: dict[str, Entry] = {k: e for family in FAMILIES for k, e in family.LINKS.items()}
 ENTRIES |= {f"recipe {name}": recipe.entry(name) for name, recipe in RECIPES.items()}
