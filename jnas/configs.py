@@ -242,6 +242,7 @@ def _tabular(config: ConfigDict, space: Space, columns: dict[str, np.ndarray]) -
         config.get("score", "val_acc_200"),
         fidelities={part: column for column, part in parts.items()},
         cost=config.get("cost") or None,
+        resume=config.get("resume", True),
         workers=config.get("workers", 1),
     )
 

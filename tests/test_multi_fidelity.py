@@ -23,7 +23,7 @@ from jnas.links import (
     successive_halving,
 )
 from jnas.links.hyperband import schedule
-from jnas.links.multi_fidelity import rungs
+from jnas.links.multi_fidelity import rungs, top
 from jnas.links.successive_halving import halved
 
 LINE = Space("line", 10**6)  # an architecture is a number: easy to follow
@@ -131,6 +131,17 @@ def test_the_brackets_are_those_of_the_paper() -> None:
     ]
     found = [[(n, round(81 * b)) for n, b in zip(*bracket, strict=True)] for bracket in plan]
     assert found == table
+
+
+def test_the_best_of_some_rows_are_those_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(0)
+    for k in (0, 1, 5, 12, 40):
+        score = rng.choice([-3e30, -1.5, -0.0, 0.0, 1e-40, 2.0, 7.0], (30, 12)).astype(np.float32)
+        there = rng.random((30, 12)) < 0.7
+        found = jax.jit(top)(score, there, jnp.full(30, k))
+        for row in range(30):
+            ranked = sorted(np.flatnonzero(there[row]), key=lambda i, row=row: -score[row, i])
+            assert np.flatnonzero(found[row]).tolist() == sorted(ranked[:k])
 
 
 @pytest.mark.parametrize(("eta", "smallest"), [(2, 1 / 64), (3, 1 / 243), (4, 0.004), (16.7, 0.06)])

@@ -69,7 +69,7 @@ def test_rows_that_go_on_equal_a_candidate_trained_alone() -> None:
     go, state = compiled(_evaluator())
     _, state = go(jax.random.key(7), ARCHS, 0.2, state)
     trials, _ = go(jax.random.key(8), ARCHS, 0.6, state)
-    data = jax.tree.map(jnp.asarray, FIT)
+    data, held_out = (jax.tree.map(jnp.asarray, part) for part in (FIT, HELD_OUT))
     alone = jax.jit(lambda k_init, k_order, arch: advance(
         NET, TRAINING, data, k_order, arch, begin(NET, TRAINING, data, k_init), 0, 15
     )[0])  # fmt: skip
@@ -77,7 +77,7 @@ def test_rows_that_go_on_equal_a_candidate_trained_alone() -> None:
         k_init, k_order = jax.random.split(key)
         arch = {"middle": jnp.int32(ARCHS[row])}
         now = alone(k_init, k_order, arch)
-        found = measure(NET, HELD_OUT, arch, now.params, now.state, CLASSES)
+        found = measure(NET, held_out, arch, now.params, now.state, CLASSES)
         np.testing.assert_allclose(trials.metrics["loss"][row], found["loss"], rtol=1e-5)
 
 

@@ -60,14 +60,17 @@ def test_without_budgets_a_row_is_evaluated_in_full() -> None:
     assert state.seconds == TABLE["seconds"][[4, 9]].sum()
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("batch", [1, 5, 8])
-def test_the_clock_of_a_search_is_the_sum_that_python_finds(batch: int, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("batch", "workers", "resume"), [(1, 1, True), (8, 1, True), (5, 3, True), (5, 3, False)]
+)
+def test_the_clock_of_a_search_is_the_sum_that_python_finds(
+    batch: int, workers: int, resume: bool
+) -> None:
     strategy = hyperband(sample_uniform(BITS), 3, 1 / 27)
     steps = 160 // batch
     search = jax.jit(
         lambda key: jnas.search(
-            key, strategy, _clocked(workers=workers), BITS, steps=steps, batch=batch
+            key, strategy, _clocked(workers=workers, resume=resume), BITS, steps=steps, batch=batch
         )
     )
     (_, state), history = search(jax.random.key(0))
@@ -80,14 +83,14 @@ def test_the_clock_of_a_search_is_the_sum_that_python_finds(batch: int, workers:
             part = max(f for f in [*FIDELITIES, 1.0] if f <= budget * 1.0001)
             cost = max(part - paid[row], 0.0) * TABLE["seconds"][row]
             resumed += 0 < paid[row] < part
-            paid[row] = max(paid[row], part)
+            paid[row] = max(paid[row], part) if resume else 0.0
             start = heapq.heappop(free)
             heapq.heappush(free, start + cost)
             np.testing.assert_allclose(history.metrics["cost"][i, j], cost, rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(history.metrics["clock"][i, j], start + cost, rtol=1e-4)
         now = max(free)
     np.testing.assert_allclose(state.seconds, now, rtol=1e-4)
-    assert resumed > 10
+    assert (resumed > 10) == resume
 
 
 def test_the_best_of_a_run_is_among_the_rows_of_the_largest_budget(tmp_path: Any) -> None:

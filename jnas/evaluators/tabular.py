@@ -16,7 +16,7 @@ class Clock(NamedTuple):
     """What a search on a table would have taken."""
 
     seconds: jax.Array  # f32[], so far
-    paid: jax.Array  # f32[size of the space], the part of an evaluation that was paid for
+    paid: jax.Array  # f32[size of the space], the part of an evaluation that was paid for, or [0]
 
 
 def tabular(
@@ -26,6 +26,7 @@ def tabular(
     *,
     fidelities: Mapping[float, str] | None = None,
     cost: str | None = None,
+    resume: bool = True,
     workers: int = 1,
 ) -> Evaluator:
     """Looks the score of every architecture up.
@@ -40,9 +41,10 @@ def tabular(
         `{0.06: "val_acc_12"}`; `score` is what a full one gives. A row with a budget gets the
         largest fidelity that is not above it, one below all of them the smallest.
       cost: the column with the seconds of a full evaluation. Then a clock is simulated: the
-        metric `cost` is what a row takes, its fidelity's part of the seconds less what was paid
-        before for the same architecture, as training that goes on does; `clock` is when it is
-        done. So asking again costs nothing. The state holds one number for every architecture.
+        metric `cost` is what a row takes, its fidelity's part of the seconds; `clock` is when it
+        is done.
+      resume: training goes on: what was paid before for the same architecture is taken off, and
+        asking again costs nothing. The state then holds a number for every architecture.
       workers: that share the rows of a batch, each row to the one that is free first. The next
         batch starts when all are done.
 
@@ -69,7 +71,7 @@ def tabular(
 
     def init(key: jax.Array) -> Any:
         del key
-        return () if full is None else Clock(jnp.float32(0), jnp.zeros(size(space)))
+        return () if full is None else Clock(jnp.float32(0), jnp.zeros(size(space) * resume))
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         del key
@@ -83,14 +85,11 @@ def tabular(
         if full is None:
             return trials._replace(score=value, metrics=found), state
         part = jnp.asarray(parts)[level]
-        # Rows of a batch one after another: an earlier one may have paid for the same.
-        twin = (row[:, None] == row) & np.tri(row.size, k=-1, dtype=bool)
-        before = jnp.max(jnp.where(twin, part, 0.0), -1)
-        before = jnp.maximum(before, state.paid[row])
+        before = _paid(state.paid, row, part) if resume else 0.0
         found["cost"] = jnp.maximum(part - before, 0.0) * full[row]
         ends = _ends(found["cost"], workers)
         found["clock"] = state.seconds + ends
-        paid = state.paid.at[row].max(part)
+        paid = state.paid.at[row].max(part) if resume else state.paid
         now = Clock(state.seconds + jnp.max(ends), paid)
         return trials._replace(score=value, metrics=found), now
 
@@ -117,6 +116,12 @@ def _seconds(cost: str, table: Mapping[str, jax.Array], workers: int) -> jax.Arr
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InputError(f"workers={workers!r}: it has to be a whole number of at least 1")
     return table[cost]
+
+
+def _paid(paid: jax.Array, row: jax.Array, part: jax.Array) -> jax.Array:
+    """The part that was paid before each row of a batch, whose rows come one after another."""
+    twin = (row[:, None] == row) & np.tri(row.size, k=-1, dtype=bool)
+    return jnp.maximum(jnp.max(jnp.where(twin, part, 0.0), -1), paid[row])
 
 
 def _ends(seconds: jax.Array, workers: int) -> jax.Array:

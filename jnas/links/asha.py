@@ -10,12 +10,13 @@ from jnas.base import Architecture, InputError, Strategy, Trials, propose, rows,
 from jnas.links.multi_fidelity import (
     AHEAD,
     ask_source,
-    better,
     check_patience,
     earlier,
     empty_trace,
+    ordered,
     put,
     rungs,
+    top,
 )
 
 
@@ -99,37 +100,48 @@ def asha(
     def ask(key: jax.Array, state: Rungs, n: int, trials: Trials | None = None) -> Trials:
         k_source, k_ahead = jax.random.split(key)
         asked = ask_source("asha", source, k_source, state.source, n, trials)
-        order, many = _queue(state)
+        ready = _ready(state)
+        first, queue = _queue(state, ready, n)
         # A candidate that always fails would else be all that a batch of one row ever is.
-        away = jax.random.uniform(k_ahead) < AHEAD
-        nth = jnp.where(away & (jnp.arange(n) == n - 1), low * size, jnp.arange(n))
-        up = nth < many
-        place = jnp.argmax(order.ravel() == nth[:, None], -1)
+        away = (jax.random.uniform(k_ahead) < AHEAD) & (jnp.arange(n) == n - 1)
+        up = (queue < low * size) & ~away
+        place = jnp.minimum(queue, low * size - 1)
         of_place = lambda x: x.reshape(-1, *x.shape[2:])[place]
-        first = jnp.argmax(order.ravel() == 0)
-        some = lambda x: jnp.broadcast_to(jnp.where(many > 0, x, -1), (n,)).astype(jnp.int32)
-        rung = jnp.where(up, place // size + 1, 0).astype(jnp.int32)
+        some = lambda x: jnp.broadcast_to(jnp.where(first < low * size, x, -1), (n,))
+        rung = jnp.where(up, place // size + 1, 0)
         return propose(rows(up, jax.tree.map(of_place, state.arch), asked.arch))._replace(
             budget=jnp.asarray(levels, jnp.float32)[rung],
             trace=Step(
                 rung=rung,
                 parent=jnp.where(up, of_place(state.number), -1),
                 head_rung=some(first // size),
-                head=some(state.number.ravel()[first]),
+                head=some(state.number.ravel()[jnp.minimum(first, low * size - 1)]),
                 source=rows(up, jax.tree.map(of_place, state.trace), asked.trace),
             ),
         )
 
-    def _queue(state: Rungs) -> tuple[jax.Array, jax.Array]:
-        """The place of every row among those to be promoted, and how many these are."""
+    def _ready(state: Rungs) -> jax.Array:
+        """Which rows are to be promoted: bool[low, size]."""
         there = state.number >= 0
-        ahead = better(state.score, there)
-        best = jnp.sum(ahead, -1) < jnp.floor(jnp.sum(there, -1) / eta + 1e-6)[:, None]
-        ready = there & best & ~state.promoted & (state.passed < patience)
-        many = jnp.sum(ready, -1)
-        above = jnp.cumsum(many[::-1])[::-1] - many
-        within = jnp.sum(ahead & ready[:, None, :], -1)
-        return jnp.where(ready, above[:, None] + within, -1), jnp.sum(many)
+        many = jnp.floor(jnp.sum(there, -1) / eta + 1e-6).astype(jnp.int32)
+        waiting = ~state.promoted & (state.passed < patience)
+        return top(state.score, there, many) & waiting
+
+    def _queue(state: Rungs, ready: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
+        """The places of the first `n` rows to be promoted, and of the first; `low * size` for none.
+
+        The highest rung comes first, and in it the best.
+        """
+        key = jnp.where(ready, ordered(state.score), 0)
+
+        def first(key: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            rung = low - 1 - jnp.argmax(jnp.any(key > 0, -1)[::-1])
+            slot = jnp.argmax(key[rung])
+            place = jnp.where(key[rung, slot] > 0, rung * size + slot, low * size)
+            return key.ravel().at[place].set(0, mode="drop").reshape(key.shape), place
+
+        queue = jax.lax.scan(first, key, None, length=n)[1].astype(jnp.int32)
+        return queue[0], queue
 
     def tell(key: jax.Array, trials: Trials, state: Rungs) -> tuple[Trials, Rungs]:
         trials, step = settle(trials, "asha"), trials.trace

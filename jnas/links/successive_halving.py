@@ -11,12 +11,12 @@ from jnas.base import Architecture, InputError, Strategy, Trials, propose, rows,
 from jnas.links.multi_fidelity import (
     AHEAD,
     ask_source,
-    better,
     check_patience,
     earlier,
     empty_trace,
     put,
     rungs,
+    top,
 )
 
 
@@ -209,8 +209,7 @@ def brackets(
         over = ~jnp.any(state.member & ~state.told, -1) & (state.rung < length(kind)) & live
         rung = state.rung + over
         wanted = jnp.asarray(sizes)[kind, rung]
-        rank = jnp.sum(better(state.score, state.told & state.member), -1)
-        up = state.told & state.member & (rank < wanted[:, None])
+        up = top(state.score, state.told & state.member, wanted)
         full = over[:, None]
         ended = jnp.cumprod(rung >= length(kind))
         lead = jnp.sum(ended, dtype=jnp.int32)
