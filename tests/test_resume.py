@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_cli import kill_at_random
+from test_cli import run as command
 from test_train import CLASSES, EXPLODE, FIT, HELD_OUT, NET, TRAINING
 
 import jnas
@@ -220,6 +222,27 @@ def test_a_run_stopped_between_two_budgets_goes_on_with_the_same_history(
     fine = history["weight"] > 0
     assert set((target - history["steps_done"])[fine & (target == 8)].tolist()) >= {5 - 5, 3}
     assert (history["steps_done"][fine & (target == 25)] < 25).any()
+
+
+HYPERBAND = Path(__file__).parents[1] / "experiments" / "configs" / "digits_hyperband.py"
+
+
+@pytest.mark.slow
+def test_a_killed_hyperband_ends_with_the_same_history(tmp_path: Path) -> None:
+    small = ["--config.evaluations=28", "--config.batch=4", "--config.net.channels=4"]
+    small += ["--config.train.steps=36", "--config.final.steps=20"]
+
+    def args(name: str) -> list[str]:
+        return ["search", f"--config={HYPERBAND}", f"--workdir={tmp_path / name}", *small]
+
+    assert command(args("whole"), tmp_path).returncode == 0
+    kill_at_random(args("cut"), tmp_path / "cut", tmp_path, kills=3, longest=1.5)
+    whole, killed = ((tmp_path / d / "history.csv").read_text() for d in ("whole", "cut"))
+    assert whole == killed
+    rows = [dict(zip(whole.split("\n")[0].split(","), line.split(","), strict=True))
+            for line in whole.splitlines()[1:]]  # fmt: skip
+    full = {row["steps_done"] for row in rows if row["budget"] == "1.0"}
+    assert {"24.0", "36.0"} >= full >= {"24.0"}  # from 1/3 on, or at once
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def top(score: jax.Array, there: jax.Array, k: jax.Array) -> jax.Array:
 
 def ordered(score: jax.Array) -> jax.Array:
     """Finite scores as numbers uint32 of the same order, all greater than 0."""
-    bits = jax.lax.bitcast_convert_type(score + 0.0, jnp.uint32)  # -0 becomes 0
+    bits = jax.lax.bitcast_convert_type(jnp.where(score == 0, 0.0, score), jnp.uint32)  # no -0
     return jnp.where(bits >> 31 > 0, ~bits, bits | jnp.uint32(1 << 31))
 
 
