@@ -2,6 +2,7 @@
 
 from jnas import data, evaluators, links, nets, recipes, spaces, tables
 from jnas._version import __version__
+from jnas.asynchronous import run_async
 from jnas.base import (
     Evaluator,
     InputError,
@@ -14,7 +15,8 @@ from jnas.base import (
     replay,
 )
 from jnas.final import train_final
-from jnas.search import Result, run, search
+from jnas.history import Result
+from jnas.search import run, search
 
 __all__ = [
     "Evaluator",
@@ -34,6 +36,7 @@ __all__ = [
     "recipes",
     "replay",
     "run",
+    "run_async",
     "search",
     "spaces",
     "tables",

@@ -19,7 +19,12 @@ from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES
 from jnas.spaces import SPACES
 
-OPTIONS = ("plan", "memory", "score")  # of a population, not of the training of one network
+OPTIONS = (
+    "plan",
+    "memory",
+    "score",
+    "remember",
+)  # of a population, not of the training of one network
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEARCHED = ("learning_rate", "momentum", "weight_decay")
 
@@ -203,7 +208,7 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         space = resolve("space", name, SPACES)()
         load = resolve("table", name, tables.TABLES)
         columns = load(config.table, config.get("dataset", "cifar10"))
-        return Job(space, tabular(space, columns, config.get("score", "val_acc_200")))
+        return Job(space, _tabular(config, space, columns))
     net, dataset = network_of(config)
     settings = section(config, "train")
     options = {k: settings.pop(k) for k in OPTIONS if k in settings}
@@ -223,6 +228,23 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         **options,
     )
     return Job(net.space, evaluator, net, dataset)
+
+
+def _tabular(config: ConfigDict, space: Space, columns: dict[str, np.ndarray]) -> Evaluator:
+    """A table; `config.fidelities` names columns and their parts of a full evaluation."""
+    parts = section(config, "fidelities")
+    for column, part in parts.items():
+        if list(parts.values()).count(part) > 1:
+            raise InputError(f"fidelities.{column}={part}: another column has the same part")
+    return tabular(
+        space,
+        columns,
+        config.get("score", "val_acc_200"),
+        fidelities={part: column for column, part in parts.items()},
+        cost=config.get("cost") or None,
+        resume=config.get("resume", True),
+        workers=config.get("workers", 1),
+    )
 
 
 def network_of(config: ConfigDict) -> tuple[Net, data.Dataset]:

@@ -1,20 +1,18 @@
 """The loop: `search` as one scan, `run` as a host loop that can be killed and goes on."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jnas import cluster
-from jnas.analysis import figures
-from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template, to_vector
+from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template
 from jnas.compiling import jit
 from jnas.faults import out_of_memory, warn
+from jnas.history import Result, Table, result_of
 from jnas.runs import Progress, RunFolder
 
 
@@ -75,43 +73,6 @@ def _rounds(
     return jax.lax.scan(step, carry, jax.vmap(hash_of)(start + jnp.arange(steps)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run found.
-
-    Attributes:
-      best_architecture: the text form of the best architecture of all seeds.
-      best: the architecture itself, as NumPy ints.
-      best_score: its score.
-      history: one array for each column, a row for each trial: `seed`, `evaluation` (from 1 within
-        its seed), `architecture`, `score`, `weight` and the metrics.
-      evaluations: the trials of each seed.
-      seconds: spent searching, over all pieces of the run.
-      compile_seconds: spent compiling, apart from `seconds`.
-      seed: the first seed.
-    """
-
-    best_architecture: str
-    best: Any
-    best_score: float
-    history: Mapping[str, np.ndarray]
-    evaluations: int
-    seconds: float
-    compile_seconds: float
-    seed: int
-
-    def best_rows(self) -> np.ndarray:
-        """The row of the best trial of every seed, in the order of the seeds: int[seeds]."""
-        score = np.where(self.history["weight"] > 0, self.history["score"], -np.inf)
-        seeds = self.history["seed"]
-        return np.asarray([np.flatnonzero(seeds == s)[np.argmax(score[seeds == s])]
-                           for s in np.unique(seeds)])  # fmt: skip
-
-    def plot(self, score_name: str = "score", title: str = "") -> Any:
-        """The search as a figure: best so far, and every trial, against evaluations."""
-        return figures.search_curve(self.history, score_name=score_name, title=title)
-
-
 def run(
     strategy: Strategy,
     evaluator: Evaluator,
@@ -169,7 +130,7 @@ def run(
 
     program = _Program(strategy, evaluator, space, seed, seeds, chunk, batch)
     carry = program.begin()
-    table = _Table(space, seed, seeds, batch)
+    table = Table(space, seed, seeds, batch)
     numbers = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
     with RunFolder(workdir, numbers if setting is None else setting) as folder:
         carry, done, seconds = folder.restore(carry)
@@ -187,15 +148,9 @@ def run(
             meter.show(done * batch * seeds, f"best {table.best_score:.4f}")
         meter.end()
         history = table.columns()
-    if not np.any(history["weight"] > 0):
-        raise InputError("every trial of the search failed: its scores were not finite numbers")
-    best = int(np.argmax(np.where(history["weight"] > 0, history["score"], -np.inf)))
-    text = str(history["architecture"][best])
-    return Result(
-        best_architecture=text,
-        best=space.parse(text),
-        best_score=float(history["score"][best]),
-        history=history,
+    return result_of(
+        history,
+        space,
         evaluations=evaluations,
         seconds=seconds,
         compile_seconds=program.compile_seconds,
@@ -279,44 +234,3 @@ class _Program:
                 )
             warn("out of memory: going on with half as many candidates at once")
             self.evaluator, self._compiled = smaller, None
-
-
-class _Table:
-    """The history as rows of plain values, seed by seed within a chunk."""
-
-    def __init__(self, space: Space, seed: int, seeds: int, batch: int):
-        self.space, self.seed, self.seeds, self.batch = space, seed, seeds, batch
-        self.rows: list[dict[str, Any]] = []
-        self.words: dict[bytes, str] = {}
-        self.best_score = -np.inf
-
-    def extend(self, rows: list[dict[str, Any]]) -> None:
-        self.rows += rows
-        scores = [r["score"] for r in rows if r["weight"] > 0]
-        self.best_score = max([self.best_score, *scores])
-
-    def add(self, trials: Trials, before: int) -> list[dict[str, Any]]:
-        """Rows for trials with leaves `[seeds, steps, batch, ...]`, or without the first axis."""
-        many = self.seeds > 1
-        flat = lambda x: np.asarray(x).reshape(self.seeds, -1, *np.shape(x)[3 if many else 2 :])
-        arch = jax.tree.map(flat, trials.arch)
-        codes = np.asarray(to_vector(self.space, arch), np.int32)
-        columns = {"score": trials.score, "weight": trials.weight, **(trials.metrics or {})}
-        values = {k: flat(v).astype(np.float32) for k, v in columns.items()}
-        new = []
-        for s in range(self.seeds):
-            for i in range(codes.shape[1]):
-                code = codes[s, i].tobytes()
-                if code not in self.words:
-                    one = jax.tree.map(lambda x, s=s, i=i: x[s, i], arch)
-                    self.words[code] = self.space.describe(one)
-                row: dict[str, Any] = {"seed": self.seed + s, "evaluation": before + i + 1}
-                row["architecture"] = self.words[code]
-                new.append(row | {k: float(v[s, i]) for k, v in values.items()})
-        self.extend(new)
-        return new
-
-    def columns(self) -> dict[str, np.ndarray]:
-        rows = sorted(self.rows, key=lambda row: (row["seed"], row["evaluation"]))
-        kind = {"seed": np.int64, "evaluation": np.int64, "architecture": np.str_}
-        return {k: np.asarray([r[k] for r in rows], kind.get(k, np.float32)) for k in rows[0]}

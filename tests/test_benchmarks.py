@@ -78,6 +78,14 @@ def test_jnas_and_the_python_loop_find_equally_good_cells():
         assert abs(side["mean_best"] - side["python_mean_best"]) < 5 * error
 
 
+@needs_npz
+@pytest.mark.slow
+def test_asha_has_its_first_full_evaluation_before_halving_in_rounds():
+    found = _results(_run("asha_clock", f"--table={NPZ}", "--evaluations=120", "--seeds=2"))
+    assert found["asha"]["first_full_hours"] < found["halving"]["first_full_hours"]
+    assert found["seeds"] == 2 and found["asha"]["full"] > 5
+
+
 @pytest.mark.parametrize(
     ("script", "flags", "word"),
     [
@@ -85,6 +93,7 @@ def test_jnas_and_the_python_loop_find_equally_good_cells():
         ("table_search", "--dataset=mnist", "mnist"),
         ("table_search", "--others=annealing", "annealing"),
         ("table_search", "--seeds=0", "--seeds"),
+        ("asha_clock", "", "--table"),
         ("population", "--steps=many", "many"),
         ("population", "--no-torch --candidates=7000", "7000"),
         ("population", "--no-torch --space=mlp --candidates=577", "576"),

@@ -33,11 +33,13 @@ BELOW: dict[str, set[str]] = {
     "preemption": set(),
     "checkpoints": {"faults", "files"},
     "runs": {"base", "checkpoints", "cluster", "faults", "files", "preemption"},
-    "search": {"base", "analysis", "cluster", "compiling", "faults", "runs"},
     "reproduce": {
         *("base", "spaces", "tables", "evaluators", "recipes", "links"),
         *("analysis", "search", "files", "compiling"),
     },
+    "history": {"base", "analysis"},
+    "search": {"base", "cluster", "compiling", "faults", "history", "runs"},
+    "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
 TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers

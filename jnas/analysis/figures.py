@@ -92,6 +92,14 @@ def _by_seed(history: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]
     return scores, weights
 
 
+def _partial(history: Mapping[str, np.ndarray], weight: np.ndarray) -> np.ndarray:
+    """Where a trial had less than the largest budget that its seed reached: bool`[seeds, n]`."""
+    if "budget" not in history:
+        return np.zeros(weight.shape, bool)
+    budget, _ = _by_seed({**history, "score": history["budget"]})
+    return budget < np.max(np.where(weight > 0, budget, 0), axis=1, keepdims=True)
+
+
 def search_curve(
     history: Mapping[str, np.ndarray],
     *,
@@ -108,7 +116,7 @@ def search_curve(
     Args:
       history: columns with one row for each trial, in any order: `seed` int`[n]`, `evaluation`
         int`[n]`, counted from 1 in each seed, `score` float`[n]`, `weight` float`[n]`, 0 where the
-        trial failed.
+        trial failed; with a column `budget`, only trials of the largest are compared.
       score_name: the label of the vertical axis, with its unit.
       title: a line above the figure.
 
@@ -116,14 +124,15 @@ def search_curve(
       ValueError: a column is missing, or the history is empty.
     """
     score, weight = _by_seed(history)
-    best = best_so_far(score, weight)
+    part = _partial(history, weight)
+    best = best_so_far(score, np.where(part, 0, weight))
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.add_subplot()
     if np.isnan(best).all():
         _frame(axes, score.shape[1], 0, 1)
         axes.text(0.5, 0.5, "no trial succeeded", transform=axes.transAxes, ha="center", color=_INK)
     elif len(score) == 1:
-        _draw_trials(axes, np.where(weight[0] > 0, score[0], np.nan), best[0])
+        _draw_trials(axes, np.where(weight[0] > 0, score[0], np.nan), best[0], part[0])
     else:
         _draw_statistics(axes, best)
     axes.set_xlabel("evaluations")
@@ -155,17 +164,20 @@ def _label(axes: Axes, x: float, y: float, n: int, text: str) -> None:
     )
 
 
-def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray) -> None:
-    """The trials of one seed, `[n]`; NaN for a failed one."""
+def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray, part: np.ndarray) -> None:
+    """The trials of one seed, `[n]`; NaN for a failed one. Those of a part are drawn pale."""
     n = len(score)
     evaluation = np.arange(1, n + 1)
     high, usual = np.nanmax(score), np.nanpercentile(score, 10)
     low = max(np.nanmin(score), usual - 2 * (high - usual))  # a few hopeless trials hide the rest
     _frame(axes, n, low, high)
     dots: dict[str, Any] = {"color": _SKY, "markersize": 4, "markeredgewidth": 0}
-    axes.plot(evaluation, score, "o", label="trial", **dots)
+    if part.any():
+        pale = {**dots, "color": _FAINT, "label": "smaller budget"}
+        axes.plot(evaluation[part], score[part], "o", **pale)
+    axes.plot(evaluation[~part], score[~part], "o", label="trial", **dots)
     axes.step(evaluation, best, where="post", color=_BLUE, linewidth=1.6, label="best so far")
-    first = int(np.nanargmax(score))
+    first = int(np.nanargmax(np.where(part, np.nan, score)))
     axes.plot(first + 1, score[first], "o", color=_RED, markersize=6, label="best")
     _label(axes, first + 1, score[first], n, f"{score[first]:.4g}")
     marks = (

@@ -6,20 +6,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
+from jnas.evaluators import resume
 from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.mesh import split_batch
-from jnas.evaluators.metrics import classification, confusion
+from jnas.evaluators.metrics import measure
 from jnas.evaluators.plans import Plan, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.tuning import Tuner
-from jnas.nets import Net
+from jnas.nets import Net, dispatch
 from jnas.spaces.joint import Joint, hyperparameters
 
 METRICS = ("accuracy", "recall", "f1", "loss")
@@ -188,6 +188,7 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
     per_epoch = data.y.shape[0] // size
     rule = _optimizer(net, training, arch)
     spec = training.augment
+    words, wrap = dispatch.unwrapped(key)  # rows that train on from different steps choose by mask
 
     def batch(rows: jax.Array, i: jax.Array) -> tuple:
         if spec == Augment():
@@ -204,7 +205,7 @@ def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Ar
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
         epoch, place = i // per_epoch, i % per_epoch
-        shuffle = lambda: shuffled(jax.random.fold_in(key, epoch), data.y.shape[0])
+        shuffle = lambda: shuffled(jax.random.fold_in(wrap(words), epoch), data.y.shape[0])
         order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         grad = jax.value_and_grad(loss_of, has_aux=True)
@@ -247,27 +248,6 @@ def _cast(tree: Any) -> Any:
     return jax.tree.map(half, tree)
 
 
-def measure(
-    net: Net, data: Examples, arch: Architecture, params: Any, state: Any, classes: int
-) -> dict[str, jax.Array]:
-    """Loss, accuracy, macro recall and macro F1 of a trained network over all examples."""
-    n = data.y.shape[0]
-    size = min(256, n)
-    chunks = -(-n // size)
-    rows = np.minimum(np.arange(chunks * size), n - 1).reshape(chunks, size)
-    weight = (np.arange(chunks * size) < n).astype(np.float32).reshape(chunks, size)
-
-    def part(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        i, w = chunk
-        x, y = split_batch((data.inputs(i), data.y[i]))
-        logits, _ = net.apply(params, state, arch, x)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.sum(losses * w), confusion(y, jnp.argmax(logits, -1), w, classes)
-
-    losses, matrices = jax.lax.map(part, (jnp.asarray(rows), jnp.asarray(weight)))
-    return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
-
-
 def train(
     net: Net,
     training: Training,
@@ -280,11 +260,13 @@ def train(
     mesh: Mesh | None = None,
     memory: int = 0,
     plan_file: Path | None = None,
+    remember: int = 0,
 ) -> Evaluator:
     """Trains every architecture of a batch from scratch and scores it on held-out examples.
 
     Row `i` draws its initial weights, its order of examples and its augmentation from its own key,
     so a candidate does not depend on its neighbours; one that diverges stops and gets weight 0.
+    A row with a budget trains for that part of the steps, under the schedule of all of them.
 
     Args:
       net: the network; one program serves all its architectures. One over a joint space
@@ -304,17 +286,21 @@ def train(
         in chunks, one after another. 0 takes what the device has free.
       plan_file: where the plan that `auto` and `memory` lead to is kept, so that a run that goes
         on has the same.
+      remember: of how many candidates that stopped at a part of the steps the training is kept:
+        an architecture that is proposed again with a larger budget goes on from there. The longest
+        untouched gives way. 0 starts each afresh.
 
     Returns:
       An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro) and `loss`, the same after
       the steps `training.validate_at`, such as `accuracy_at_100`, and the counts of the space,
-      such as `params`.
+      such as `params`; with budgets or `remember` also `steps_done`, the steps that a row took.
 
     Raises:
       InputError: an unknown plan or score, a mesh that does not divide the batch, or a training
         that cannot be.
     """
     check(training, fit_on)
+    resume.check(remember)
     if plan != "auto":
         check_plan(plan if isinstance(plan, str) else plan.name)
     if callable(training.optimizer) != isinstance(net.space, Joint):
@@ -331,24 +317,32 @@ def train(
         raise InputError(f"mesh.data={parts}: it has to divide the batch of {size} examples")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
 
+    def scored(step: Any, arch: Architecture, now: Progress, first: Any, last: Any) -> tuple:
+        now, _ = _loop(step, now, first, last)
+        found = measure(net, score_on, arch, *weights(training, now), classes)
+        return now, {k: jnp.where(now.alive, v, jnp.nan) for k, v in found.items()}
+
     def one(row: tuple[jax.Array, Architecture]) -> dict[str, jax.Array]:
         key, arch = row
         k_init, k_order = jax.random.split(key)
         now = begin(net, training, fit_on, k_init)
         step = _step(net, training, fit_on, k_order, arch)
 
-        def piece(now: Progress, span: Any) -> tuple[Progress, dict[str, jax.Array]]:
-            now, _ = _loop(step, now, span[0], span[1])
-            found = measure(net, score_on, arch, *weights(training, now), classes)
-            return now, {k: jnp.where(now.alive, v, jnp.nan) for k, v in found.items()}
-
+        piece = lambda now, span: scored(step, arch, now, *span)
         if not training.validate_at:
             return piece(now, (0, training.steps))[1]
         ends = sorted({*training.validate_at, training.steps})
         spans = jnp.stack([jnp.asarray([0, *ends[:-1]]), jnp.asarray(ends)], 1)
-        _, found = jax.lax.scan(piece, now, spans)
+        found: dict[str, jax.Array] = jax.lax.scan(piece, now, spans)[1]
         rows = [(f"_at_{step}", ends.index(step)) for step in training.validate_at]
         return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
+
+    def go_on(key: jax.Array, arch: Architecture, now: Progress, first: Any, last: Any) -> tuple:
+        step = _step(net, training, fit_on, jax.random.split(key)[1], arch)
+        return scored(step, arch, now, first, last)
+
+    start = lambda key: begin(net, training, fit_on, jax.random.split(key)[0])
+    partial = resume.partly(start, go_on, training.steps, remember)
 
     def probe(row: tuple[jax.Array, Architecture]) -> Any:
         """The work of a few steps, for a choice of the plan; all of it enters what it returns."""
@@ -364,12 +358,17 @@ def train(
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
     flops = net.space.counts.get("flops")
-    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1])
+    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1]) * _share(batch)
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
-        every = population(one, tuner.plan(n), mesh, cost)
-        metrics = every((jax.random.split(key, n), trials.arch))
+        every = lambda f: population(f, tuner.plan(n), mesh, cost)
+        if trials.budget is None and not remember:
+            metrics = every(one)((jax.random.split(key, n), trials.arch))
+        elif training.validate_at:
+            raise InputError("validate_at: a training that goes on by budgets has no such steps")
+        else:
+            metrics, state = partial.evaluate(every, key, trials, state)
         for name, count in net.space.counts.items():
             metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
         if callable(score):
@@ -390,6 +389,11 @@ def train(
         if half is None:
             return None
         options: Any = {"classes": classes, "score": score, "plan": half, "mesh": mesh}
-        return train(net, training, fit_on, score_on, **options)
+        return train(net, training, fit_on, score_on, remember=remember, **options)
 
-    return Evaluator(lambda key: (), evaluate, halve)
+    return Evaluator(lambda key: partial.init(template(net.space)), evaluate, halve)
+
+
+def _share(batch: tuple) -> Any:
+    """Of the steps of rows `(key, arch, ...)`, where they differ."""
+    return batch[4] - batch[3] if len(batch) > 2 else 1

@@ -2,6 +2,7 @@
 
 from jnas.links.adaptation import one_fifth_rule, self_adapting
 from jnas.links.annealing import anneal
+from jnas.links.asha import asha
 from jnas.links.baselines import subtract_ema, subtract_mean
 from jnas.links.bayesian import gaussian_process
 from jnas.links.crossover import (
@@ -11,9 +12,11 @@ from jnas.links.crossover import (
     crossover_uniform,
 )
 from jnas.links.edits import edit_environment, edit_q_learning
+from jnas.links.hyperband import hyperband
 from jnas.links.islands import islands
 from jnas.links.local import hill_climb
 from jnas.links.memory import keep_best, keep_elite, keep_generation, keep_youngest
+from jnas.links.multi_fidelity import per_budget
 from jnas.links.pareto import archive, keep_nondominated, rank_crowded
 from jnas.links.q_functions import linear_q, mlp_q, tabular_q
 from jnas.links.q_learning import q_learning
@@ -26,6 +29,7 @@ from jnas.links.selection import (
     select_truncation,
     select_uniform,
 )
+from jnas.links.successive_halving import successive_halving
 from jnas.links.surrogate import predictor_guided
 from jnas.links.tpe import tpe
 from jnas.links.variation import flip_bits, mutate_one, mutate_resample, mutate_step, sample_uniform
@@ -33,6 +37,7 @@ from jnas.links.variation import flip_bits, mutate_one, mutate_resample, mutate_
 __all__ = [
     "anneal",
     "archive",
+    "asha",
     "crossover_multi_point",
     "crossover_one_point",
     "crossover_two_point",
@@ -42,6 +47,7 @@ __all__ = [
     "flip_bits",
     "gaussian_process",
     "hill_climb",
+    "hyperband",
     "islands",
     "keep_best",
     "keep_elite",
@@ -54,6 +60,7 @@ __all__ = [
     "mutate_resample",
     "mutate_step",
     "one_fifth_rule",
+    "per_budget",
     "ppo",
     "predictor_guided",
     "q_learning",
@@ -69,6 +76,7 @@ __all__ = [
     "self_adapting",
     "subtract_ema",
     "subtract_mean",
+    "successive_halving",
     "tabular_q",
     "tpe",
 ]

@@ -37,6 +37,8 @@ class Recipe(NamedTuple):
     batch: proposals in a round there.
     beats_random: it finds better cells there than random search does.
     slow: the search of the table takes more than a few seconds.
+    rounds: of a recipe that asks for parts of evaluations, so many that they cost more than the
+      300 full ones; it is compared at the moment when they cost the same.
     """
 
     settings: dict[str, Any] = {}  # noqa: RUF012
@@ -47,6 +49,7 @@ class Recipe(NamedTuple):
     batch: int = 1
     beats_random: bool = True
     slow: bool = False
+    rounds: int = 0
 
     def entry(self, name: str) -> Entry:
         """The recipe as an entry."""
