@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
+from jnas.base import Architecture, Evaluator, InputError, Space, Trials, sample, template
 from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.mesh import split_batch
@@ -268,6 +268,12 @@ def measure(
     return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
 
 
+def metric_names(space: Space, training: Training) -> list[str]:
+    """The metrics that `train` gives."""
+    at = [f"{name}_at_{step}" for step in training.validate_at for name in METRICS]
+    return [*METRICS, *at, *space.counts]
+
+
 def train(
     net: Net,
     training: Training,
@@ -285,6 +291,7 @@ def train(
 
     Row `i` draws its initial weights, its order of examples and its augmentation from its own key,
     so a candidate does not depend on its neighbours; one that diverges stops and gets weight 0.
+    A row that comes with weight 0 is not trained by the plan `map`; the others mask it.
 
     Args:
       net: the network; one program serves all its architectures. One over a joint space
@@ -322,8 +329,7 @@ def train(
             "an optimizer that is a function of hyperparameters and a net from "
             "jnas.evaluators.joint need each other: one of the two is missing"
         )
-    at = [f"{name}_at_{step}" for step in training.validate_at for name in METRICS]
-    allowed = [*METRICS, *at, *net.space.counts]
+    allowed = metric_names(net.space, training)
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
     size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
@@ -350,6 +356,11 @@ def train(
         rows = [(f"_at_{step}", ends.index(step)) for step in training.validate_at]
         return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
 
+    def unless_dead(row: tuple[jax.Array, Architecture, jax.Array]) -> dict[str, jax.Array]:
+        measured = [name for name in allowed if name not in net.space.counts]
+        nothing = lambda row: dict.fromkeys(measured, jnp.float32(0))
+        return jax.lax.cond(row[2], one, nothing, row[:2])
+
     def probe(row: tuple[jax.Array, Architecture]) -> Any:
         """The work of a few steps, for a choice of the plan; all of it enters what it returns."""
         hashed, arch = row
@@ -364,12 +375,13 @@ def train(
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
     flops = net.space.counts.get("flops")
-    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1])
+    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1]) * batch[2]
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
-        every = population(one, tuner.plan(n), mesh, cost)
-        metrics = every((jax.random.split(key, n), trials.arch))
+        weight = jnp.ones(n) if trials.weight is None else trials.weight
+        every = population(unless_dead, tuner.plan(n), mesh, cost)
+        metrics = every((jax.random.split(key, n), trials.arch, weight > 0))
         for name, count in net.space.counts.items():
             metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
         if callable(score):
@@ -378,7 +390,6 @@ def train(
             lower = score == "loss" or score.startswith("loss_at_")
             value = -metrics[score] if lower else metrics[score]
         fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(value)
-        weight = jnp.ones(n) if trials.weight is None else trials.weight
         return trials._replace(
             score=jnp.where(fine, value, 0.0),
             weight=jnp.where(fine, weight, 0.0),
