@@ -204,6 +204,8 @@ def _search(args: list[str]) -> None:
         "seed": result.seed,
         "seeds": config.get("seeds", 1),
     }
+    if "repeated" in result.history:
+        summary["repeated"] = int(result.history["repeated"].sum())
     if job.net is not None:
         summary |= _final(config, job.net, job.dataset, result.best, workdir / "final")
         name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
@@ -218,6 +220,8 @@ def _search(args: list[str]) -> None:
             summary |= {"mean_test": float(found.mean()), "std_test": float(found.std())}
     if not cluster.is_first():
         return
+    if config.get("fitness"):
+        name = "fitness"
     figures.save(result.plot(name), workdir / "search.png")
     if job.space.edges is not None:
         drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")

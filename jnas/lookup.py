@@ -19,7 +19,7 @@ class Lookup(NamedTuple):
     rows: jax.Array  # int32[size, L]
     older: jax.Array  # int32[size], the number of the next older vector of that hash
     youngest: jax.Array  # int32[buckets], the number of the youngest vector of every hash
-    count: jax.Array  # int32[], vectors ever put in
+    told: jax.Array  # int32[], vectors ever put in
 
 
 def empty(size: int, length: int) -> Lookup:
@@ -32,7 +32,7 @@ def empty(size: int, length: int) -> Lookup:
 def find(lookup: Lookup, vector: jax.Array) -> jax.Array:
     """The number of a vector int32[L], int32[]; `NONE` where it is not among the last ones."""
     size = lookup.rows.shape[0]
-    oldest = jnp.maximum(lookup.count - size, 0)
+    oldest = jnp.maximum(lookup.told - size, 0)
 
     def differs(i: jax.Array) -> jax.Array:
         return (i >= oldest) & jnp.any(lookup.rows[i % size] != vector)
@@ -58,17 +58,17 @@ def insert(lookup: Lookup, vectors: jax.Array, wanted: jax.Array) -> tuple[Looku
     def put(now: Lookup, row: tuple[jax.Array, jax.Array]) -> tuple[Lookup, jax.Array]:
         vector, want = row
         new = want & (find(now, vector) == NONE)
-        place = jnp.where(new, now.count % size, size)
+        place = jnp.where(new, now.told % size, size)
         bucket = jnp.where(new, _bucket(vector, buckets), buckets)
         return Lookup(
             now.rows.at[place].set(vector, mode="drop"),
             now.older.at[place].set(_first(now, vector), mode="drop"),
-            now.youngest.at[bucket].set(now.count, mode="drop"),
-            now.count + new,
-        ), jnp.where(new, now.count, NONE)
+            now.youngest.at[bucket].set(now.told, mode="drop"),
+            now.told + new,
+        ), jnp.where(new, now.told, NONE)
 
     lookup, numbers = jax.lax.scan(put, lookup, (vectors, wanted))
-    lasts = numbers >= jnp.maximum(lookup.count - size, 0)
+    lasts = numbers >= jnp.maximum(lookup.told - size, 0)
     return lookup, jnp.where(lasts, numbers % size, size)
 
 

@@ -8,4 +8,14 @@ from jnas.evaluators.scored import scored
 from jnas.evaluators.tabular import tabular
 from jnas.evaluators.train import Examples, Training, train
 
-__all__ = ["Augment", "Examples", "Training", "joint", "make_mesh", "remembered", "scored", "tabular", "train"]
+__all__ = [
+    "Augment",
+    "Examples",
+    "Training",
+    "joint",
+    "make_mesh",
+    "remembered",
+    "scored",
+    "tabular",
+    "train",
+]

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jnas.base import Architecture, Evaluator, InputError, Space, Trials, sample, template
+from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
 from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.mesh import split_batch
-from jnas.evaluators.metrics import classification, confusion
+from jnas.evaluators.metrics import classification, confusion, measured
 from jnas.evaluators.plans import Plan, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shuffle import shuffled
@@ -22,7 +22,6 @@ from jnas.evaluators.tuning import Tuner
 from jnas.nets import Net
 from jnas.spaces.joint import Joint, hyperparameters
 
-METRICS = ("accuracy", "recall", "f1", "loss")
 DTYPES = ("float32", "bfloat16")
 AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs count from 0
 
@@ -268,12 +267,6 @@ def measure(
     return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
 
 
-def metric_names(space: Space, training: Training) -> list[str]:
-    """The metrics that `train` gives."""
-    at = [f"{name}_at_{step}" for step in training.validate_at for name in METRICS]
-    return [*METRICS, *at, *space.counts]
-
-
 def train(
     net: Net,
     training: Training,
@@ -329,7 +322,7 @@ def train(
             "an optimizer that is a function of hyperparameters and a net from "
             "jnas.evaluators.joint need each other: one of the two is missing"
         )
-    allowed = metric_names(net.space, training)
+    allowed = [*measured(training.validate_at), *net.space.counts]
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
     size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
@@ -357,9 +350,10 @@ def train(
         return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
 
     def unless_dead(row: tuple[jax.Array, Architecture, jax.Array]) -> dict[str, jax.Array]:
-        measured = [name for name in allowed if name not in net.space.counts]
-        nothing = lambda row: dict.fromkeys(measured, jnp.float32(0))
-        return jax.lax.cond(row[2], one, nothing, row[:2])
+        hashed, impl = jax.random.key_data(row[0]), jax.random.key_impl(row[0])  # cond masks data
+        alive = lambda: one((jax.random.wrap_key_data(hashed, impl=impl), row[1]))
+        dead = lambda: dict.fromkeys(measured(training.validate_at), jnp.float32(0))
+        return jax.lax.cond(row[2], alive, dead)
 
     def probe(row: tuple[jax.Array, Architecture]) -> Any:
         """The work of a few steps, for a choice of the plan; all of it enters what it returns."""

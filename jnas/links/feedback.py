@@ -183,9 +183,10 @@ def constrain(
 
 def violation(value: jax.Array, at_most: float | None, at_least: float | None) -> jax.Array:
     """By how much values lie outside of their bounds, 0 inside."""
-    above = 0.0 if at_most is None else jnp.maximum(value - at_most, 0)
-    below = 0.0 if at_least is None else jnp.maximum(at_least - value, 0)
-    return above + below
+    inf = math.inf
+    above = value - (inf if at_most is None else at_most)
+    below = (-inf if at_least is None else at_least) - value
+    return jnp.maximum(jnp.maximum(above, below), 0.0)
 
 
 def check_bounds(who: str, at_most: float | None, at_least: float | None) -> None:

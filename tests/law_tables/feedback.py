@@ -56,7 +56,9 @@ LINKS: dict[str, Entry] = {
         )
     ),
     "without_repeats": Entry(
-        lambda space: without_repeats(mixture(sample_uniform(space), bred(space), 0.2), space, 40, 3)
+        lambda space: without_repeats(
+            mixture(sample_uniform(space), bred(space), 0.2), space, 40, 3
+        )
     ),
 }
 RECIPES: dict[str, Recipe] = {}
