@@ -1,7 +1,8 @@
-"""Links on the way of feedback, and links that draw again."""
+"""Links on the way of feedback, links that draw again, and the strategy of the documentation."""
 
 from collections.abc import Callable
 
+from documented import examples, run
 from recorder import remember_sum
 
 from jnas.base import Space, Strategy, chain, mixture
@@ -61,4 +62,7 @@ LINKS: dict[str, Entry] = {
         )
     ),
 }
+PAGE = "new_strategy.md"
+documented = run(examples(PAGE)[0], PAGE)["cross_entropy"]
+LINKS["the strategy of the docs"] = Entry(lambda space: documented(space, elite=2))
 RECIPES: dict[str, Recipe] = {}
