@@ -1,26 +1,61 @@
 """Links: the small strategies that `chain` and `mixture` join into methods."""
 
+from jnas.links.adaptation import one_fifth_rule, self_adapting
+from jnas.links.crossover import (
+    crossover_multi_point,
+    crossover_one_point,
+    crossover_two_point,
+    crossover_uniform,
+)
 from jnas.links.feedback import constrain, mnasnet, score_by, tunas_absolute, weighted_sum
-from jnas.links.memory import keep_best, keep_youngest
+from jnas.links.islands import islands
+from jnas.links.memory import keep_best, keep_elite, keep_generation, keep_youngest
+from jnas.links.pareto import archive, keep_nondominated, rank_crowded
 from jnas.links.redraw import reject, without_repeats
-from jnas.links.selection import select_tournament, select_uniform
+from jnas.links.selection import (
+    select_rank_exponential,
+    select_rank_linear,
+    select_roulette,
+    select_tournament,
+    select_truncation,
+    select_uniform,
+)
 from jnas.links.shaping import centre, clip_scores, rank_scores, standardise
-from jnas.links.variation import mutate_one, sample_uniform
+from jnas.links.variation import flip_bits, mutate_one, mutate_resample, mutate_step, sample_uniform
 
 __all__ = [
+    "archive",
     "centre",
     "clip_scores",
     "constrain",
+    "crossover_multi_point",
+    "crossover_one_point",
+    "crossover_two_point",
+    "crossover_uniform",
+    "flip_bits",
+    "islands",
     "keep_best",
+    "keep_elite",
+    "keep_generation",
+    "keep_nondominated",
     "keep_youngest",
     "mnasnet",
     "mutate_one",
+    "mutate_resample",
+    "mutate_step",
+    "one_fifth_rule",
+    "rank_crowded",
     "rank_scores",
     "reject",
     "sample_uniform",
     "score_by",
+    "select_rank_exponential",
+    "select_rank_linear",
+    "select_roulette",
     "select_tournament",
+    "select_truncation",
     "select_uniform",
+    "self_adapting",
     "standardise",
     "tunas_absolute",
     "weighted_sum",
