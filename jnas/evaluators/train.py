@@ -15,7 +15,7 @@ from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.mesh import split_batch
 from jnas.evaluators.metrics import classification, confusion, measured
-from jnas.evaluators.plans import Plan, population
+from jnas.evaluators.plans import Plan, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.tuning import Tuner
@@ -284,7 +284,7 @@ def train(
 
     Row `i` draws its initial weights, its order of examples and its augmentation from its own key,
     so a candidate does not depend on its neighbours; one that diverges stops and gets weight 0.
-    A row that comes with weight 0 is not trained by the plan `map`; the others mask it.
+    Rows given with weight 0 are left out: see `jnas.evaluators.plans.live_only`.
 
     Args:
       net: the network; one program serves all its architectures. One over a joint space
@@ -349,12 +349,6 @@ def train(
         rows = [(f"_at_{step}", ends.index(step)) for step in training.validate_at]
         return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
 
-    def unless_dead(row: tuple[jax.Array, Architecture, jax.Array]) -> dict[str, jax.Array]:
-        hashed, impl = jax.random.key_data(row[0]), jax.random.key_impl(row[0])  # cond masks data
-        alive = lambda: one((jax.random.wrap_key_data(hashed, impl=impl), row[1]))
-        dead = lambda: dict.fromkeys(measured(training.validate_at), jnp.float32(0))
-        return jax.lax.cond(row[2], alive, dead)
-
     def probe(row: tuple[jax.Array, Architecture]) -> Any:
         """The work of a few steps, for a choice of the plan; all of it enters what it returns."""
         hashed, arch = row
@@ -369,13 +363,13 @@ def train(
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
     flops = net.space.counts.get("flops")
-    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1]) * batch[2]
+    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[0][1]) * batch[1]
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
         weight = jnp.ones(n) if trials.weight is None else trials.weight
-        every = population(unless_dead, tuner.plan(n), mesh, cost)
-        metrics = every((jax.random.split(key, n), trials.arch, weight > 0))
+        every = population(live_only(one), tuner.plan(n), mesh, cost)
+        metrics = every(((jax.random.split(key, n), trials.arch), weight > 0))
         for name, count in net.space.counts.items():
             metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
         if callable(score):
