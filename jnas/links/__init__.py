@@ -1,6 +1,7 @@
 """Links: the small strategies that `chain` and `mixture` join into methods."""
 
 from jnas.links.adaptation import one_fifth_rule, self_adapting
+from jnas.links.baselines import subtract_ema, subtract_mean
 from jnas.links.crossover import (
     crossover_multi_point,
     crossover_one_point,
@@ -12,6 +13,7 @@ from jnas.links.islands import islands
 from jnas.links.memory import keep_best, keep_elite, keep_generation, keep_youngest
 from jnas.links.pareto import archive, keep_nondominated, rank_crowded
 from jnas.links.redraw import reject, without_repeats
+from jnas.links.reinforce import ppo, reinforce
 from jnas.links.selection import (
     select_rank_exponential,
     select_rank_linear,
@@ -44,8 +46,10 @@ __all__ = [
     "mutate_resample",
     "mutate_step",
     "one_fifth_rule",
+    "ppo",
     "rank_crowded",
     "rank_scores",
+    "reinforce",
     "reject",
     "sample_uniform",
     "score_by",
@@ -57,6 +61,8 @@ __all__ = [
     "select_uniform",
     "self_adapting",
     "standardise",
+    "subtract_ema",
+    "subtract_mean",
     "tunas_absolute",
     "weighted_sum",
     "without_repeats",

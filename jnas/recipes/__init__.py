@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from jnas.base import Strategy
-from jnas.recipes import evolution, local, multi_fidelity, q_learning, reinforce, surrogate
+from jnas.recipes import evolution, local, multi_fidelity, policy_gradient, q_learning, surrogate
 from jnas.recipes.evolution import (
     genetic,
     island_evolution,
@@ -13,15 +13,20 @@ from jnas.recipes.evolution import (
     regularized_evolution,
     self_adaptive_evolution,
 )
+from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
 
 __all__ = [
     "STRATEGIES",
+    "enas_controller",
     "genetic",
     "island_evolution",
     "mu_comma_lambda",
     "nsga2",
+    "ppo",
     "random_search",
     "regularized_evolution",
+    "reinforce",
+    "reinforce_rnn",
     "self_adaptive_evolution",
 ]
 
@@ -29,7 +34,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     **evolution.STRATEGIES,
     **local.STRATEGIES,
     **multi_fidelity.STRATEGIES,
+    **policy_gradient.STRATEGIES,
     **q_learning.STRATEGIES,
-    **reinforce.STRATEGIES,
     **surrogate.STRATEGIES,
 }

@@ -1,6 +1,46 @@
 """Policy gradients."""
 
+import optax
+
+from jnas.base import chain
+from jnas.links import ppo, reinforce, subtract_ema, subtract_mean
+from jnas.links.policies import categorical_policy, lstm_controller
 from law_tables.entry import Entry, Recipe
 
-LINKS: dict[str, Entry] = {}
-RECIPES: dict[str, Recipe] = {}
+# Adam divides by the size of a gradient, so the order of a sum shows where a gradient is near 0.
+RTOL = 1e-3
+
+LINKS: dict[str, Entry] = {
+    "reinforce": Entry(
+        lambda space: chain(
+            reinforce(lstm_controller(space, 4, 2, 2.0, 3.0, shared=True), optax.adam(0.1), 0.01),
+            subtract_ema(0.8),
+        ),
+        rtol=RTOL,
+    ),
+    "ppo": Entry(
+        lambda space: chain(
+            ppo(lstm_controller(space, 4), optax.adam(0.03), epochs=4, entropy=0.01),
+            subtract_mean(),
+        ),
+        rtol=RTOL,
+    ),
+    "subtract_ema": Entry(
+        lambda space: chain(
+            reinforce(categorical_policy(space), optax.sgd(20.0)), subtract_ema(0.8, True)
+        ),
+        rtol=1e-5,
+    ),
+    "subtract_mean": Entry(
+        lambda space: chain(
+            reinforce(categorical_policy(space, 0.1), optax.adam(0.2)), subtract_mean()
+        ),
+        rtol=RTOL,
+    ),
+}
+RECIPES: dict[str, Recipe] = {
+    "reinforce": Recipe({"learning_rate": 0.1}, rtol=RTOL),
+    "reinforce_rnn": Recipe({"learning_rate": 0.05, "hidden": 4}, rtol=RTOL),
+    "enas_controller": Recipe({"learning_rate": 0.1, "hidden": 4, "temperature": 1.0}, rtol=RTOL),
+    "ppo": Recipe({"learning_rate": 0.03, "hidden": 4, "epochs": 3}, rtol=RTOL),
+}
