@@ -207,6 +207,8 @@ def _search(args: list[str]) -> None:
         "seed": result.seed,
         "seeds": config.get("seeds", 1),
     }
+    if "repeated" in result.history:
+        summary["repeated"] = int(result.history["repeated"].sum())
     if job.net is not None:
         summary |= _final(config, job.net, job.dataset, result.best, workdir / "final")
         name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
@@ -221,6 +223,8 @@ def _search(args: list[str]) -> None:
             summary |= {"mean_test": float(found.mean()), "std_test": float(found.std())}
     if not cluster.is_first():
         return
+    if config.get("fitness"):
+        name = "fitness"
     figures.save(result.plot(name), workdir / "search.png")
     if job.space.edges is not None:
         drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")
@@ -313,7 +317,7 @@ def _reproduce(args: list[str]) -> None:
     if values["table"].value is None:
         raise InputError("--table=FILE is missing: an .npz with val_acc_12 and test_acc_200")
     compiling.keep_programs()
-    folder = Path(values["workdir"].value)
+    folder = Path(values["workdir"].value or ".")
     rows = reproduce.REPRODUCTIONS[args[0]](
         values["table"].value,
         seeds=values["seeds"].value,

@@ -13,18 +13,30 @@ from ml_collections import ConfigDict
 
 from jnas import data, tables
 from jnas.base import Evaluator, InputError, Space, Strategy
-from jnas.evaluators import Augment, Examples, Training, joint, make_mesh, tabular, train
+from jnas.evaluators import (
+    Augment,
+    Examples,
+    Training,
+    joint,
+    make_mesh,
+    remembered,
+    scored,
+    tabular,
+    train,
+)
+from jnas.evaluators.metrics import measured
 from jnas.evaluators.train import check as check_training
+from jnas.links import constrain, mnasnet, tunas_absolute, weighted_sum
 from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES
 from jnas.spaces import SPACES
 
-OPTIONS = (
-    "plan",
-    "memory",
-    "score",
-    "remember",
-)  # of a population, not of the training of one network
+OPTIONS = ("plan", "memory", "score", "remember")  # of a population, not of one training
+FITNESS: dict[str, Callable[..., Strategy]] = {
+    "constrain": constrain,
+    "mnasnet": mnasnet,
+    "tunas_absolute": tunas_absolute,
+}
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEARCHED = ("learning_rate", "momentum", "weight_decay")
 
@@ -44,12 +56,16 @@ def resolve(kind: str, name: str, registry: Mapping[str, Callable]) -> Callable:
 
 
 def call(kind: str, f: Callable, *args: Any, **kwargs: Any) -> Any:
-    """Calls a factory with the keys of a config; a key that it does not take is an `InputError`."""
+    """Calls a factory with the keys of a config, checked by its signature."""
     takes = inspect.signature(f).parameters
     unknown = [k for k in kwargs if k not in takes]
     if unknown:
         allowed = ", ".join(list(takes)[len(args) :])
         raise InputError(f"{kind}.{unknown[0]}: no such setting; allowed: {allowed}")
+    needed = [k for k, p in list(takes.items())[len(args) :] if p.default is p.empty]
+    missing = [k for k in needed if k not in kwargs and takes[k].kind != takes[k].VAR_KEYWORD]
+    if missing:
+        raise InputError(f"{kind}.{missing[0]} is missing")
     return f(*args, **kwargs)
 
 
@@ -208,7 +224,9 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         space = resolve("space", name, SPACES)()
         load = resolve("table", name, tables.TABLES)
         columns = load(config.table, config.get("dataset", "cifar10"))
-        return Job(space, _tabular(config, space, columns))
+        score = config.get("score", "val_acc_200")
+        names = [name for name, column in columns.items() if np.ndim(column) == 1]
+        return Job(space, judged(config, space, _tabular(config, space, columns), names, score))
     net, dataset = network_of(config)
     settings = section(config, "train")
     options = {k: settings.pop(k) for k in OPTIONS if k in settings}
@@ -218,16 +236,50 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
     fit_on = examples(dataset, dataset.train)
     last = {k: v for k, v in section(config, "final").items() if k not in options}
     check_training(training_of({**settings, **last}, "final"), fit_on)  # before hours of search
+    training = training_of(settings, "train")
     evaluator = train(
         net,
-        training_of(settings, "train"),
+        training,
         fit_on,
         examples(dataset, dataset.validation),
         classes=dataset.num_classes,
         mesh=call("mesh", make_mesh, **section(config, "mesh")),
         **options,
     )
-    return Job(net.space, evaluator, net, dataset)
+    names = [*measured(training.validate_at), *net.space.counts]
+    return Job(net.space, judged(config, net.space, evaluator, names), net, dataset)
+
+
+def judged(
+    config: ConfigDict, space: Space, evaluator: Evaluator, names: Sequence[str], raw: str = ""
+) -> Evaluator:
+    """The evaluator with the memory of `config.remember` and the fitness of `config.fitness`.
+
+    Args:
+      config: `remember` is a number of architectures, 0 for none; `fitness` has the weights of
+        `jnas.links.weighted_sum`, or a `name` (of `FITNESS`, or `module:function`, which makes a
+        feedback link) with its settings.
+      space: says which architectures are isomorphic.
+      evaluator: that of the score.
+      names: the metrics that there are.
+      raw: see `jnas.evaluators.scored`.
+    """
+    remember = config.get("remember", 0)
+    if remember != 0:
+        evaluator = remembered(evaluator, space, remember, config.get("batch", 1))
+    settings = section(config, "fitness")
+    if not settings:
+        return evaluator
+    name = settings.pop("name", None)
+    terms = [k for k in settings if k != "per"] if name is None else [settings.get("metric")]
+    for term in terms:
+        if term not in ("score", None, *names):
+            allowed = ", ".join(["score", *sorted(names)])
+            raise InputError(f"fitness: there is no metric {term!r}; there are {allowed}")
+    if name is None:
+        return scored(evaluator, weighted_sum(**settings), raw)
+    make = resolve("fitness", name, FITNESS)
+    return scored(evaluator, call("fitness", make, **settings), raw)
 
 
 def _tabular(config: ConfigDict, space: Space, columns: dict[str, np.ndarray]) -> Evaluator:

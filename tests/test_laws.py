@@ -13,6 +13,7 @@ from law_tables import ENTRIES, RECIPES
 from scipy import stats
 
 import jnas
+from jnas import links
 from jnas.base import (
     Space,
     Strategy,
@@ -328,6 +329,10 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
         (chain(sample_uniform(SPACE), hyperband(sample_uniform(SPACE))), "put it first in the"),
         (chain(sample_uniform(SPACE), asha(sample_uniform(SPACE))), "put it first in the chain"),
         (successive_halving(keep_best(4)), "put a selection and a variation behind the memory"),
+        (chain(links.mnasnet("cost", 1.0)), "put a link that proposes to its left"),
+        (chain(links.rank_scores(), sample_uniform(SPACE)), "put a link that proposes to its left"),
+        (links.reject(keep_best(4), SPACE, one_max, 0.5), "put the whole chain"),
+        (links.without_repeats(keep_best(N), SPACE, 9), "put the whole chain"),
     ],
 )
 def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(

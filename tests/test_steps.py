@@ -15,7 +15,8 @@ from jnas.base import InputError, Trials, propose
 from jnas.configs import training_of
 from jnas.evaluators import Augment, Examples, Training, joint, train
 from jnas.evaluators.augment import augment
-from jnas.evaluators.train import METRICS, Progress, advance, begin, measure, weights
+from jnas.evaluators.metrics import METRICS
+from jnas.evaluators.train import Progress, advance, begin, measure, weights
 from jnas.final import train_final
 from jnas.nets import OneOf, functional
 from jnas.nets.layers import ReLUConvBN

@@ -3,7 +3,19 @@
 from jnas.evaluators.augment import Augment
 from jnas.evaluators.joint import joint
 from jnas.evaluators.mesh import make_mesh
+from jnas.evaluators.remember import remembered
+from jnas.evaluators.scored import scored
 from jnas.evaluators.tabular import tabular
 from jnas.evaluators.train import Examples, Training, train
 
-__all__ = ["Augment", "Examples", "Training", "joint", "make_mesh", "tabular", "train"]
+__all__ = [
+    "Augment",
+    "Examples",
+    "Training",
+    "joint",
+    "make_mesh",
+    "remembered",
+    "scored",
+    "tabular",
+    "train",
+]

@@ -1,5 +1,6 @@
 """Metrics of a classifier, from its confusion matrix."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,13 @@ import optax
 from jnas.base import Architecture
 from jnas.evaluators.mesh import split_batch
 from jnas.nets import Net
+
+METRICS = ("accuracy", "recall", "f1", "loss")
+
+
+def measured(validate_at: Sequence[int] = ()) -> list[str]:
+    """The names of what is measured, at the end of a training and after some of its steps."""
+    return [*METRICS, *(f"{name}_at_{step}" for step in validate_at for name in METRICS)]
 
 
 def confusion(true: jax.Array, guessed: jax.Array, weight: jax.Array, classes: int) -> jax.Array:

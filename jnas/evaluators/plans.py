@@ -70,6 +70,41 @@ def population(
     return spread(lambda batch: _local(one, plan, batch), mesh, equal)
 
 
+def live_only(one: Callable[[Any], Any]) -> Callable[[tuple[Any, jax.Array]], Any]:
+    """A function of a row that costs nothing where it is not wanted, to be run by `population`.
+
+    The plan `map` leaves every dead row out, the others the chunks in which all rows are dead.
+
+    Args:
+      one: a function of one row.
+
+    Returns:
+      A function of `(row, live)`, the same where `live` is true, zeros elsewhere.
+    """
+
+    def run(pair: tuple[Any, jax.Array]) -> Any:
+        row, live = pair
+        traced_once = jax.jit(one)
+        shapes = jax.eval_shape(traced_once, row)
+        nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        found = jax.lax.cond(_needed(live), traced_once, lambda row: nothing, row)
+        return jax.tree.map(lambda x: jnp.where(live, x, jnp.zeros_like(x)), found)
+
+    return run
+
+
+@jax.custom_batching.custom_vmap
+def _needed(live: jax.Array) -> jax.Array:
+    """Whether there is work: one branch for all that run at once, so that nothing is copied."""
+    return live
+
+
+@_needed.def_vmap
+def _needed_vmapped(axis_size: int, batched: list[bool], live: jax.Array) -> tuple:
+    del axis_size, batched
+    return _needed(jnp.any(live)), False
+
+
 def _local(one: Callable, plan: Plan, batch: Any) -> Any:
     """The rows of one device."""
     n = _rows(batch)

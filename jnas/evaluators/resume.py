@@ -178,6 +178,8 @@ def partly(
         n = jax.tree.leaves(trials.arch)[0].shape[0]
         budget = jnp.ones(n) if trials.budget is None else trials.budget
         last = jnp.clip(jnp.round(budget * total), 1, total).astype(jnp.int32)
+        if trials.weight is not None:  # nobody's row trains no step, and takes no candidate
+            last = jnp.where(trials.weight > 0, last, 0)
         keys = hashed(jax.random.split(key, n))
         begun = jax.vmap(start)(jax.random.wrap_key_data(keys))
         wraps = [dispatch.unwrapped(x)[1] for x in jax.tree.leaves(begun)]

@@ -14,15 +14,14 @@ from jnas.evaluators import resume
 from jnas.evaluators.augment import Augment, augment, mix
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.mesh import split_batch
-from jnas.evaluators.metrics import measure
-from jnas.evaluators.plans import Plan, population
+from jnas.evaluators.metrics import measure, measured
+from jnas.evaluators.plans import Plan, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.tuning import Tuner
 from jnas.nets import Net, dispatch
 from jnas.spaces.joint import Joint, hyperparameters
 
-METRICS = ("accuracy", "recall", "f1", "loss")
 DTYPES = ("float32", "bfloat16")
 AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs count from 0
 
@@ -267,6 +266,7 @@ def train(
     Row `i` draws its initial weights, its order of examples and its augmentation from its own key,
     so a candidate does not depend on its neighbours; one that diverges stops and gets weight 0.
     A row with a budget trains for that part of the steps, under the schedule of all of them.
+    Rows given with weight 0 are left out: see `jnas.evaluators.plans.live_only`.
 
     Args:
       net: the network; one program serves all its architectures. One over a joint space
@@ -308,8 +308,7 @@ def train(
             "an optimizer that is a function of hyperparameters and a net from "
             "jnas.evaluators.joint need each other: one of the two is missing"
         )
-    at = [f"{name}_at_{step}" for step in training.validate_at for name in METRICS]
-    allowed = [*METRICS, *at, *net.space.counts]
+    allowed = [*measured(training.validate_at), *net.space.counts]
     if isinstance(score, str) and score not in allowed:
         raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
     size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
@@ -358,11 +357,15 @@ def train(
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
     flops = net.space.counts.get("flops")
-    cost = None if flops is None else lambda batch: jax.vmap(flops)(batch[1]) * _share(batch)
+    cost = None
+    if flops is not None:
+        cost = lambda pair: jax.vmap(flops)(pair[0][1]) * _share(pair[0]) * pair[1]
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
-        every = lambda f: population(f, tuner.plan(n), mesh, cost)
+        weight = jnp.ones(n) if trials.weight is None else trials.weight
+        some = lambda f: population(live_only(f), tuner.plan(n), mesh, cost)
+        every = lambda f: lambda batch: some(f)((batch, weight > 0))
         if trials.budget is None and not remember:
             metrics = every(one)((jax.random.split(key, n), trials.arch))
         elif training.validate_at:
@@ -377,7 +380,6 @@ def train(
             lower = score == "loss" or score.startswith("loss_at_")
             value = -metrics[score] if lower else metrics[score]
         fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(value)
-        weight = jnp.ones(n) if trials.weight is None else trials.weight
         return trials._replace(
             score=jnp.where(fine, value, 0.0),
             weight=jnp.where(fine, weight, 0.0),

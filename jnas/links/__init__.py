@@ -12,6 +12,7 @@ from jnas.links.crossover import (
     crossover_uniform,
 )
 from jnas.links.edits import edit_environment, edit_q_learning
+from jnas.links.feedback import constrain, mnasnet, score_by, tunas_absolute, weighted_sum
 from jnas.links.hyperband import hyperband
 from jnas.links.islands import islands
 from jnas.links.local import hill_climb
@@ -20,6 +21,7 @@ from jnas.links.multi_fidelity import per_budget
 from jnas.links.pareto import archive, keep_nondominated, rank_crowded
 from jnas.links.q_functions import linear_q, mlp_q, tabular_q
 from jnas.links.q_learning import q_learning
+from jnas.links.redraw import reject, without_repeats
 from jnas.links.reinforce import ppo, reinforce
 from jnas.links.selection import (
     select_rank_exponential,
@@ -29,6 +31,7 @@ from jnas.links.selection import (
     select_truncation,
     select_uniform,
 )
+from jnas.links.shaping import centre, clip_scores, rank_scores, standardise
 from jnas.links.successive_halving import successive_halving
 from jnas.links.surrogate import predictor_guided
 from jnas.links.tpe import tpe
@@ -38,6 +41,9 @@ __all__ = [
     "anneal",
     "archive",
     "asha",
+    "centre",
+    "clip_scores",
+    "constrain",
     "crossover_multi_point",
     "crossover_one_point",
     "crossover_two_point",
@@ -56,6 +62,7 @@ __all__ = [
     "keep_youngest",
     "linear_q",
     "mlp_q",
+    "mnasnet",
     "mutate_one",
     "mutate_resample",
     "mutate_step",
@@ -65,8 +72,11 @@ __all__ = [
     "predictor_guided",
     "q_learning",
     "rank_crowded",
+    "rank_scores",
     "reinforce",
+    "reject",
     "sample_uniform",
+    "score_by",
     "select_rank_exponential",
     "select_rank_linear",
     "select_roulette",
@@ -74,9 +84,13 @@ __all__ = [
     "select_truncation",
     "select_uniform",
     "self_adapting",
+    "standardise",
     "subtract_ema",
     "subtract_mean",
     "successive_halving",
     "tabular_q",
     "tpe",
+    "tunas_absolute",
+    "weighted_sum",
+    "without_repeats",
 ]

@@ -184,8 +184,8 @@ def _kept(
     file = workdir / f"{word}_{seeds}x{seed}.npz"
     if file.exists():
         with np.load(file, allow_pickle=False) as saved:
-            known = {name: saved[name] for name in Found._fields}
-        return Found(*(v if v.ndim else float(v) for v in known.values())), False
+            times = float(saved["seconds"]), float(saved["compile_seconds"])
+            return Found(saved["cell"], saved["clock"], *times), False
     found = _search(method, horizon, columns, seeds, seed)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **found._asdict())

