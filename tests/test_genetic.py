@@ -88,7 +88,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("arity", [1, 2, 3])
+@pytest.mark.parametrize("arity", [1, 3])
 @pytest.mark.parametrize("case", CASES)
 def test_a_selection_draws_every_row_as_often_as_its_formula_says(case: str, arity: int) -> None:
     make, settings, parts = CASES[case]
