@@ -2,6 +2,8 @@
 
 Command: jnas search --config=experiments/configs/digits_fitness.py --workdir=runs/fitness
 Cost: about a minute on 2 cores.
+Result: best_score 1.94 (of at most 2), a cell of 32,258 parameters with test_accuracy 0.989, where
+  the most accurate cell of the search has 44,466; repeated 20, cells of 64 that cost no training.
 """
 
 from ml_collections import ConfigDict
