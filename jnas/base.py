@@ -68,6 +68,7 @@ class Trials(NamedTuple):
     metrics: Any = ()  # dict of f32[n]
     trace: Any = ()  # what the links that proposed a row want to see again with its feedback
     budget: Any = None  # f32[n], the part of a full evaluation asked for, in (0, 1]; None = all
+    live: Any = None  # int32[], where only the first so many rows of a memory hold a trial
 
 
 class Strategy(NamedTuple):
@@ -330,7 +331,7 @@ def on_ask(f: Callable[[jax.Array, Trials | None, int], Trials]) -> Strategy:
 
     def ask(key: jax.Array, state: Any, n: int, trials: Trials | None = None) -> Trials:
         del state
-        return f(key, trials, n)._replace(trace=())
+        return f(key, trials, n)._replace(trace=(), live=None)
 
     return Strategy(no_init, ask, lambda key, trials, state: (settle(trials, "a link"), state))
 

@@ -35,7 +35,7 @@ def keep_youngest(size: int, metrics: Sequence[str] = ()) -> Strategy:
         scatter = lambda old, x: old.at[slot].set(x, mode="drop")
         return jax.tree.map(scatter, state.rows, new)
 
-    return _memory("keep_youngest", size, metrics, put)
+    return _memory("keep_youngest", size, metrics, put, packed=True)
 
 
 def keep_best(size: int, metrics: Sequence[str] = ()) -> Strategy:
@@ -56,7 +56,7 @@ def keep_best(size: int, metrics: Sequence[str] = ()) -> Strategy:
         rank = jnp.argsort(-jnp.where(both.weight > 0, both.score, -jnp.inf), stable=True)
         return jax.tree.map(lambda x: x[rank[:size]], both)
 
-    return _memory("keep_best", size, metrics, put)
+    return _memory("keep_best", size, metrics, put, packed=True)
 
 
 class Generations(NamedTuple):
@@ -176,8 +176,13 @@ def _rows_of(memory: Strategy, key: jax.Array, state: Any) -> Trials:
 
 
 def _memory(
-    name: str, size: int, metrics: Sequence[str], put: Callable[[Memory, Trials], Trials]
+    name: str,
+    size: int,
+    metrics: Sequence[str],
+    put: Callable[[Memory, Trials], Trials],
+    packed: bool = False,
 ) -> Strategy:
+    """A memory; `packed` where its first rows are live, as many as it was told or has room for."""
     if size < 1:
         raise InputError(f"{name}({size}): a population has at least 1 trial")
 
@@ -189,7 +194,7 @@ def _memory(
         del key, n
         if trials is not None:
             raise ValueError(f"{name} proposes from its own rows: put it first in the chain.")
-        return state.rows
+        return state.rows._replace(live=jnp.minimum(state.told, size) if packed else None)
 
     def tell(key: jax.Array, trials: Trials, state: Memory) -> tuple[Trials, Memory]:
         del key

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 
 from jnas.base import InputError, Strategy, Trials, below, on_ask, settle
 
+UNROLLED = 16  # rows of a tournament that are compared one by one, which is quicker than argmax
+
 
 def select_tournament(size: int, arity: int = 1) -> Strategy:
     """Each parent is the best of `size` rows drawn at random, with replacement.
@@ -32,19 +34,15 @@ def select_tournament(size: int, arity: int = 1) -> Strategy:
         raise InputError(f"tournament size {size}: a sample has at least 1 row")
 
     def choose(key: jax.Array, trials: Trials, m: int) -> jax.Array:
-        rivals = _draw(key, trials.weight, (m, size))
-        score = jnp.where(trials.weight > 0, trials.score, -jnp.inf)[rivals]
-        winner = jnp.argmax(score, -1)
-        return jnp.take_along_axis(rivals, winner[:, None], -1)[:, 0]
+        rivals = _draw(key, trials, (m, size))
+        return _first_best(rivals, trials.score[rivals])
 
     return _selection("select_tournament", arity, choose)
 
 
 def select_uniform(arity: int = 1) -> Strategy:
     """Each parent is any row, all with the same chance, with replacement."""
-    return _selection(
-        "select_uniform", arity, lambda key, trials, m: _draw(key, trials.weight, (m,))
-    )
+    return _selection("select_uniform", arity, lambda key, trials, m: _draw(key, trials, (m,)))
 
 
 def select_roulette(baseline: float | None = None, arity: int = 1) -> Strategy:
@@ -156,7 +154,8 @@ def select_truncation(fraction: float = 0.5, arity: int = 1) -> Strategy:
         live = trials.weight > 0
         position = _position(jnp.where(live, trials.score, -jnp.inf))
         parents = jnp.ceil(fraction * jnp.sum(live) - 1e-3)  # 0.1 of 10 rows is 1, not 1.0000001
-        return _draw(key, live & (position < parents), (m,))
+        chosen = jnp.where(live & (position < parents), 1.0, 0.0)
+        return _draw(key, trials._replace(weight=chosen, live=None), (m,))
 
     return _selection("select_truncation", arity, choose)
 
@@ -182,14 +181,28 @@ def _evaluated(trials: Trials | None, who: str) -> Trials:
             f"{who} ranks evaluated trials but was given unevaluated proposals: "
             "put a memory such as keep_youngest(...) to its left."
         )
-    return settle(trials, who)
+    return trials if trials.live is not None else settle(trials, who)
 
 
-def _draw(key: jax.Array, weight: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _draw(key: jax.Array, trials: Trials, shape: tuple[int, ...]) -> jax.Array:
     """Indices of rows of weight > 0, uniform with replacement; any row where there is none."""
-    live = jnp.cumsum(weight > 0)
+    if trials.live is not None:  # so that nothing is counted over all rows
+        return below(key, shape, jnp.maximum(trials.live, 1))
+    live = jnp.cumsum(trials.weight > 0)
     nth = below(key, shape, jnp.maximum(live[-1], 1))
     return jnp.sum(nth[..., None] >= live, -1) % live.size  # branch-free search, fast under vmap
+
+
+def _first_best(row: jax.Array, score: jax.Array) -> jax.Array:
+    """The row of the best score of every tournament, `[m, size]` both; of equals the first."""
+    if row.shape[1] > UNROLLED:
+        best = jnp.argmax(score, -1)
+        return jnp.take_along_axis(row, best[:, None], -1)[:, 0]
+    winner, top = row[:, 0], score[:, 0]
+    for k in range(1, row.shape[1]):  # one comparison of whole vectors each
+        better = score[:, k] > top
+        winner, top = jnp.where(better, row[:, k], winner), jnp.where(better, score[:, k], top)
+    return winner
 
 
 def _spin(key: jax.Array, share: jax.Array, m: int) -> jax.Array:
@@ -230,4 +243,4 @@ def _position(*worth: jax.Array) -> jax.Array:
 
 
 def _take(trials: Trials, i: jax.Array) -> Trials:
-    return jax.tree.map(lambda x: x[i], trials._replace(trace=()))
+    return jax.tree.map(lambda x: x[i], trials._replace(trace=(), live=None))

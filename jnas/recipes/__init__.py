@@ -21,20 +21,27 @@ from jnas.recipes.evolution import (
     regularized_evolution,
     self_adaptive_evolution,
 )
+from jnas.recipes.local import hill_climbing, local_search, simulated_annealing
+from jnas.recipes.multi_fidelity import asha, bohb, hyperband, successive_halving
 from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
 from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
     "STRATEGIES",
+    "asha",
     "bananas",
+    "bohb",
     "double_dqn",
     "dqn",
     "edit_dqn",
     "edit_q_learning",
     "enas_controller",
     "genetic",
+    "hill_climbing",
+    "hyperband",
     "island_evolution",
+    "local_search",
     "mu_comma_lambda",
     "npenas",
     "nsga2",
@@ -46,6 +53,8 @@ __all__ = [
     "reinforce",
     "reinforce_rnn",
     "self_adaptive_evolution",
+    "simulated_annealing",
+    "successive_halving",
 ]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {

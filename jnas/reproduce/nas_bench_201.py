@@ -77,13 +77,24 @@ class Method(NamedTuple):
     papers: tuple[int, ...] = (0, 1)
 
 
-# Settings: AutoDL-Projects, scripts-search/NAS-Bench-201-algos and exps/NATS-algos.
+def _bohb(space: Space) -> Strategy:
+    """BOHB with 4 samples of the model, none at random, and a least bandwidth of 0.3."""
+    return recipes.bohb(
+        space, eta=3, min_budget=3 / 108, parallel=1, candidates=4, random=0.0, min_bandwidth=0.3
+    )
+
+
+# Settings: AutoDL-Projects, scripts-search/NAS-Bench-201-algos and exps/NATS-algos. There too an
+# evaluation of BOHB has 12 epochs whatever its budget, for the first of the two papers.
 METHODS = (
     Method("random search", recipes.random_search),
     Method(
         "regularized evolution",
         lambda space: recipes.regularized_evolution(space, population=10, sample=3),
     ),
+    Method("REINFORCE", lambda space: recipes.reinforce(space, learning_rate=0.001), (0,)),
+    Method("REINFORCE", lambda space: recipes.reinforce(space, learning_rate=0.01), (1,)),
+    Method("BOHB", _bohb),
 )
 
 
