@@ -12,6 +12,7 @@ from jnas.recipes import (
     surrogate,
     value_based,
 )
+from jnas.recipes.bayesian import gp_bo, tpe
 from jnas.recipes.evolution import (
     genetic,
     island_evolution,
@@ -38,6 +39,7 @@ __all__ = [
     "edit_q_learning",
     "enas_controller",
     "genetic",
+    "gp_bo",
     "hill_climbing",
     "hyperband",
     "island_evolution",
@@ -55,6 +57,7 @@ __all__ = [
     "self_adaptive_evolution",
     "simulated_annealing",
     "successive_halving",
+    "tpe",
 ]
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
