@@ -164,7 +164,7 @@ def test_ppo_takes_a_late_row_by_the_probability_that_it_had() -> None:
     policy = POLICIES["categorical"]
     learner = ppo(policy, optax.sgd(0.5), epochs=1, clip=0.1)
     state, trials = asked(learner, 5)
-    moved = state._replace(params=state.params.at[0, 0].add(3.0))
+    moved = state._replace(params=-state.params)
     _, late = learner.tell(None, trials, moved)
     foreign = trials._replace(
         trace=trials.trace._replace(arch=jax.tree.map(lambda x: x - 1, trials.arch))

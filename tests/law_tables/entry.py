@@ -16,7 +16,8 @@ class Entry(NamedTuple):
     learns: it solves one-max better than random search.
     passes_rows_on: what comes out of its `tell` are the rows that went in, scores included.
     rtol: to which a tell of the live rows alone equals one with masked rows among them.
-    vmap_rtol: to which a vmapped row equals the single run; 0 is bit for bit.
+    vmap_rtol: to which a vmapped row equals the single run, its architectures bit for bit; 0 is bit
+      for bit in all.
     """
 
     make: Callable[[Space], Strategy]
