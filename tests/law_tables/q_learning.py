@@ -36,16 +36,9 @@ LINKS: dict[str, Entry] = {
     ),
     "linear_q": Entry(
         lambda space: q_learning(
-            space,
-            linear_q(space),
-            optax.adam(0.05),
-            0.1,
-            target_period=2,
-            huber=0.5,
-            shaped=True,
-            normalise=True,
+            space, linear_q(space), 0.3, SCHEDULE, target_period=2, shaped=True, normalise=True
         ),
-        rtol=RTOL,
+        rtol=1e-5,
     ),
     "mlp_q": Entry(
         lambda space: q_learning(
