@@ -479,7 +479,7 @@ ADAM = optax.adam(0.1)
         (lambda: links.q_learning(TINY, MLP, ADAM, 0.1, huber=0.0), "huber=0.0"),
         (lambda: links.q_learning(TINY, TABLE, 0.1, 0.1, huber=1.0), "huber=1.0"),
         (lambda: links.q_learning(TINY, MLP, ADAM, 0.1, updates=2), "updates=2"),
-        (lambda: links.q_learning(TINY, WHOLE, 0.1, 0.1), "use prefix or last"),
+        (lambda: links.q_learning(TINY, WHOLE, 0.1, 0.1), "'prefix' or 'last'"),
         (lambda: links.edit_q_learning(EDITS, TABLE, 0.1, 0.1), "'architecture'"),
         (lambda: links.edit_q_learning(EDITS, WHOLE, 0.1, 0.1, discount=1.0), "discount=1.0"),
         (lambda: links.edit_q_learning(EDITS, WHOLE, 0.1, 0.1, walkers=0), "walkers=0"),

@@ -78,8 +78,10 @@ def check(s: Settings, q: QFunction, who: str, reads: str) -> None:
     if s.updates < 1 or (s.updates > 1 and (learns_by_rule or s.experience is None)):
         raise InputError(f"{who}: updates={s.updates}: 1, or more with an optimizer and experience")
     if q.reads not in ("both", reads):
-        other = "tabular_q(space, 'architecture')" if reads == "architecture" else "prefix or last"
-        raise InputError(f"{who}: this table's states are of the other view: use {other}")
+        states = "'architecture'" if reads == "architecture" else "'prefix' or 'last'"
+        raise InputError(
+            f"{who}: a table of the other view: use tabular_q(space, ...) with {states}"
+        )
 
 
 def make_learner(q: QFunction, walk: Walk, s: Settings) -> Learner:

@@ -19,30 +19,37 @@ RTOL = 1e-3
 # there are many of them. The architectures that are proposed have to stay the same.
 VMAP_RTOL = 1e-2
 
+SCHEDULE = optax.linear_schedule(1.0, 0.05, 100)
+
 LINKS: dict[str, Entry] = {
     "q_learning": Entry(
         lambda space: q_learning(
-            space, linear_q(space), 0.2, optax.linear_schedule(1.0, 0.1, 100), normalise=True
+            space, linear_q(space), 0.3, SCHEDULE, shaped=True, normalise=True
         ),
         rtol=1e-5,
     ),
     "tabular_q": Entry(
-        lambda space: q_learning(space, tabular_q(space, "last", initial=0.4), 0.2, 0.2)
+        lambda space: q_learning(
+            space, tabular_q(space, "last"), 0.3, SCHEDULE, shaped=True, normalise=True
+        ),
+        rtol=1e-5,
     ),
     "linear_q": Entry(
         lambda space: q_learning(
-            space,
-            linear_q(space),
-            optax.adam(0.05),
-            0.2,
-            target_period=2,
-            huber=0.5,
+            space, linear_q(space), 0.3, SCHEDULE, target_period=2, shaped=True, normalise=True
         ),
-        rtol=RTOL,
+        rtol=1e-5,
     ),
     "mlp_q": Entry(
         lambda space: q_learning(
-            space, mlp_q(space, (6, 5)), optax.adam(0.02), 0.2, target_period=3, double=True
+            space,
+            mlp_q(space, (6, 5)),
+            optax.adam(0.03),
+            0.1,
+            target_period=3,
+            double=True,
+            shaped=True,
+            normalise=True,
         ),
         rtol=RTOL,
         vmap_rtol=VMAP_RTOL,
@@ -51,12 +58,12 @@ LINKS: dict[str, Entry] = {
         lambda space: edit_q_learning(
             edit_environment(space),
             linear_q(space),
-            0.1,
-            0.1,
+            0.3,
+            0.2,
             walkers=6,
-            episode=30,
-            discount=0.5,
-            reward="score",
+            episode=40,
+            discount=0.1,
+            normalise=True,
         ),
         rtol=1e-5,
     ),
@@ -74,11 +81,23 @@ LINKS: dict[str, Entry] = {
 }
 RECIPES: dict[str, Recipe] = {
     "q_learning": Recipe(
-        settings={"evaluations": 200, "learning_rate": 0.1, "replayed": 12},
+        settings={
+            "evaluations": 200,
+            "learning_rate": 0.2,
+            "initial": 0.1,
+            "replayed": 12,
+            "shaped": True,
+        },
         on_table={"evaluations": 300, "learning_rate": 0.1, "initial": 50.0, "shaped": True},
     ),
     "dqn": Recipe(
-        settings={"evaluations": 100, "hidden": 6, "minibatch": 8, "updates": 2},
+        settings={
+            "evaluations": 150,
+            "hidden": 6,
+            "minibatch": 8,
+            "learning_rate": 0.03,
+            "shaped": True,
+        },
         rtol=RTOL,
         vmap_rtol=VMAP_RTOL,
         on_table={"evaluations": 300, "hidden": 16, "minibatch": 16, "learning_rate": 0.02},
