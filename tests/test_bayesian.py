@@ -122,9 +122,7 @@ def test_tpe_learns_from_the_largest_budget_that_has_enough_trials() -> None:
     link = tpe_link(
         SPACE, size=24, random=0.0, minimum=4, bandwidth=0.1, budgets=(0.1, 1.0), repeats=True
     )
-    share = lambda state, v: float(
-        np.mean(link.ask(jax.random.key(2), state, 200).arch["b"] == v)
-    )
+    share = lambda state, v: float(np.mean(link.ask(jax.random.key(2), state, 200).arch["b"] == v))
     cheap = np.where(np.arange(24) % 2, 0.1, 1.0)  # 12 trials of each
     state = _told(link, np.where(cheap > 0.5, last, first), cheap)
     assert share(state, 2) > 0.8
@@ -204,9 +202,7 @@ def test_the_posterior_and_the_likelihood_equal_linear_algebra_on_the_live_rows(
 
 def test_the_process_equals_the_one_of_scikit_learn() -> None:
     x, y, _ = _problem(1)
-    hot = lambda rows: np.concatenate(
-        [np.eye(k)[rows[:, p]] for p, k in enumerate(COUNTS)], -1
-    )
+    hot = lambda rows: np.concatenate([np.eye(k)[rows[:, p]] for p, k in enumerate(COUNTS)], -1)
     amplitude, noise = np.exp(float(HYPER.amplitude)), np.exp(float(HYPER.noise))
     scales = np.repeat(np.exp(np.asarray(HYPER.decay, np.float64)) ** -0.5, COUNTS)
     kernels = sklearn_gp.kernels
@@ -275,7 +271,9 @@ def test_ranks_become_normal_quantiles_and_ties_their_mean_rank() -> None:
     live = np.array([1, 1, 1, 1, 0, 1], bool)
     expected = np.zeros(6)
     expected[live] = stats.norm.ppf((stats.rankdata(scores[live]) - 0.5) / 5)
-    np.testing.assert_allclose(normal_scores(jnp.asarray(scores), jnp.asarray(live)), expected, 1e-5)
+    np.testing.assert_allclose(
+        normal_scores(jnp.asarray(scores), jnp.asarray(live)), expected, 1e-5
+    )
     plain = np.asarray(standard_scores(jnp.asarray(scores), jnp.asarray(live)))
     np.testing.assert_allclose(plain[live], stats.zscore(scores[live]), 1e-5)
     assert plain[4] == 0
@@ -298,8 +296,9 @@ def test_fitting_climbs_to_hyperparameters_of_higher_posterior() -> None:
     for i in range(30):
         _, state = tell(jax.random.key(i), trials, state)
     y = normal_scores(jnp.asarray(scores, jnp.float32), jnp.ones(24, bool))
-    worth = lambda hyper: log_prior(hyper) + log_likelihood(
-        condition(jnp.asarray(ALL), y, jnp.ones(24, bool), hyper), y
+    worth = lambda hyper: (
+        log_prior(hyper)
+        + log_likelihood(condition(jnp.asarray(ALL), y, jnp.ones(24, bool), hyper), y)
     )
     assert worth(state.hyper) > worth(default_hyper(4)) + 1
     assert int(jnp.argmax(state.hyper.decay)) == 2

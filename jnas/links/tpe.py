@@ -1,4 +1,4 @@
-"""The tree-structured Parzen estimator: search where good architectures are denser than bad ones."""
+"""The tree-structured Parzen estimator: search where good trials are denser than bad ones."""
 
 import functools
 from collections.abc import Sequence
@@ -160,7 +160,7 @@ def tpe(
         then counts for the budget nearest to its own, and the model is that of the largest budget
         that has enough trials. Without them all trials are alike.
       joint: the densities are joint over all places, as BOHB's are; else independent, the product
-        of their marginals, as in the paper of 2011 and quicker: 30 times on a memory of 300.
+        of their marginals, as in the paper of 2011 and much quicker.
       repeats: propose candidates that are remembered already, as the papers do; else only where
         all candidates of a proposal are.
 

@@ -13,7 +13,17 @@ from law_tables import (
 )
 from law_tables.entry import Entry, Recipe
 
-FAMILIES = (bayesian, core, feedback, genetic, local, multi_fidelity, q_learning, reinforce, surrogate)
+FAMILIES = (
+    bayesian,
+    core,
+    feedback,
+    genetic,
+    local,
+    multi_fidelity,
+    q_learning,
+    reinforce,
+    surrogate,
+)
 RECIPES: dict[str, Recipe] = {k: r for family in FAMILIES for k, r in family.RECIPES.items()}
 ENTRIES: dict[str, Entry] = {k: e for family in FAMILIES for k, e in family.LINKS.items()}
 ENTRIES |= {f"recipe {name}": recipe.entry(name) for name, recipe in RECIPES.items()}
