@@ -77,17 +77,17 @@ def test_a_climb_evaluates_its_neighbourhood_once_and_moves_as_the_naive_one(
         asked = rows[~starts].tolist()
         assert len(set(asked)) == len(asked) and set(asked) <= _near(here) - seen
         seen |= set(rows.tolist()) & _near(here)  # a start may be a neighbour by chance
-        if not np.isfinite(later.centre.score) or _centre(later) == here:
-            continue
-        to, whole = _centre(later), _near(here) <= seen
-        better = max(seen & _near(here), key=lambda i: TABLE[i])
-        if TABLE[better] > TABLE[here]:
-            assert to == better and (whole or not steepest)
+        whole = _near(here) <= seen
+        to = _centre(later) if np.isfinite(later.centre.score) else None
+        better = max(seen, key=lambda i: TABLE[i], default=here)
+        if TABLE[better] > TABLE[here] and (whole or not steepest):
+            assert to == better
             climbs += 1
-            seen = (seen | {here}) & _near(to)
+            seen = (seen | {here}) & _near(better)
+        elif whole:
+            seen = set()  # a local optimum: it starts again, perhaps at the same place
         else:
-            assert whole  # a local optimum: it starts again
-            seen = set()
+            assert to == here
     assert climbs > 5
 
 

@@ -108,7 +108,7 @@ def marginals(space: Space, density: Density) -> jax.Array:
 def log_marginals(space: Space, density: Density, vectors: jax.Array) -> jax.Array:
     """The logarithm of the product of the marginals at architectures int32[..., L]: f32[...]."""
     log = jnp.log(jnp.maximum(marginals(space, density), 1e-30))
-    return sum(log[p, vectors[..., p]] for p in range(vectors.shape[-1]))
+    return jnp.sum(jnp.stack([log[p, vectors[..., p]] for p in range(vectors.shape[-1])]), 0)
 
 
 def _hot(counts: np.ndarray, vectors: jax.Array) -> jax.Array:
