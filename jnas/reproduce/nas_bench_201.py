@@ -80,7 +80,7 @@ class Method(NamedTuple):
 def _bohb(space: Space) -> Strategy:
     """BOHB with 4 samples of the model, none at random, and a least bandwidth of 0.3."""
     return recipes.bohb(
-        space, eta=3, min_budget=3 / 108, parallel=1, candidates=4, random=0.0, min_bandwidth=0.3
+        space, eta=3, min_budget=3 / 108, candidates=4, random=0.0, min_bandwidth=0.3
     )
 
 
