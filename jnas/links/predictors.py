@@ -87,7 +87,9 @@ def ensemble(
 
     Their mean predicts. How sure it is: the variance over the members, and with `gaussian_error`
     the mean of the variances that the members predict themselves on top of it. Every fit starts
-    anew. Scores are standardised, so that neither their unit nor their range matters.
+    anew. Scores are standardised, so that neither their unit nor their range matters. On a CPU, a
+    search alone and the same one among many under `vmap` agree bit for bit with two members or
+    more, with a single one to rounding.
 
     Args:
       network: one member.
