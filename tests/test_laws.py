@@ -268,6 +268,10 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
         (chain(on_tell(lambda t: t)), "put a link that proposes to its left"),
         (chain(replay(keep_best(2), 2), sample_uniform(SPACE)), "put a link that proposes"),
         (mixture(sample_uniform(SPACE), mutate_one(SPACE), 0.5), "put a selection to its left"),
+        (
+            chain(sample_uniform(SPACE), jnas.recipes.predictor_evolution(SPACE)),
+            "first in the chain",
+        ),
     ],
 )
 def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(
