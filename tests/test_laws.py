@@ -123,7 +123,8 @@ def shapes(tree: Any) -> Any:
 
 
 def taken(trials: Trials, rows: Any) -> Trials:
-    return jax.tree.map(lambda x: x[np.asarray(rows)], trials)
+    rows = rows if isinstance(rows, slice) else np.asarray(rows)
+    return jax.tree.map(lambda x: x[rows], trials)
 
 
 # ------------------------------------------------------------------------------------- laws
@@ -162,7 +163,11 @@ def test_a_vmapped_row_equals_the_single_run(name: str) -> None:
     run = compiled(name)
     for seed in (0, 7):
         row = jax.tree.map(lambda x, seed=seed: x[seed], searches(name))
-        same(row, run.scan(run.init(jax.random.key(seed)), rounds_of(seed)))
+        alone = run.scan(run.init(jax.random.key(seed)), rounds_of(seed))
+        if ENTRIES[name].exact:
+            same(row, alone)
+        else:
+            same(taken(row[1], slice(4)).arch, taken(alone[1], slice(4)).arch)
 
 
 @every

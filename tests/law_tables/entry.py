@@ -16,12 +16,15 @@ class Entry(NamedTuple):
     learns: it solves one-max better than random search.
     passes_rows_on: what comes out of its `tell` are the rows that went in, scores included.
     rtol: to which a tell of the live rows alone equals one with masked rows among them.
+    exact: a vmapped search equals the single one bit for bit; else its first rounds propose the
+      same, before rounding in the training of a network has had a choice to tip.
     """
 
     make: Callable[[Space], Strategy]
     learns: bool = True
     passes_rows_on: bool = True
     rtol: float = 1e-6
+    exact: bool = True
 
 
 class Recipe(NamedTuple):
@@ -30,6 +33,7 @@ class Recipe(NamedTuple):
     settings: of the recipe under the laws, where networks and populations are small.
     learns: see `Entry`.
     rtol: see `Entry`.
+    exact: see `Entry`.
     on_table: the settings for 300 evaluations of the table.
     batch: proposals in a round there.
     beats_random: it finds better cells there than random search does.
@@ -39,6 +43,7 @@ class Recipe(NamedTuple):
     settings: dict[str, Any] = {}  # noqa: RUF012
     learns: bool = True
     rtol: float = 1e-6
+    exact: bool = True
     on_table: dict[str, Any] = {}  # noqa: RUF012
     batch: int = 1
     beats_random: bool = True
@@ -47,7 +52,7 @@ class Recipe(NamedTuple):
     def entry(self, name: str) -> Entry:
         """The recipe as an entry."""
         make = lambda space: jnas.recipes.STRATEGIES[name](space, **self.settings)
-        return Entry(make, learns=self.learns, rtol=self.rtol)
+        return Entry(make, learns=self.learns, rtol=self.rtol, exact=self.exact)
 
 
 def warm(links: Strategy) -> Callable[[Space], Strategy]:

@@ -43,8 +43,9 @@ RECIPES: dict[str, Recipe] = {
         slow=True,
     ),
     "npenas": Recipe(
-        TINY | {"members": 2, "steps": 6},  # one alone is the same under vmap to rounding only
+        TINY | {"steps": 6},
         rtol=1e-4,
+        exact=False,  # squared errors of a single network
         on_table={"width": 16, "steps": 150, "memory": 300},
         batch=10,
         slow=True,
