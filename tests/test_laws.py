@@ -147,7 +147,8 @@ def shapes(tree: Any) -> Any:
 
 
 def taken(trials: Trials, rows: Any) -> Trials:
-    return jax.tree.map(lambda x: x[np.asarray(rows)], trials)
+    rows = rows if isinstance(rows, slice) else np.asarray(rows)
+    return jax.tree.map(lambda x: x[rows], trials)
 
 
 # ------------------------------------------------------------------------------------- laws
@@ -188,6 +189,9 @@ def test_a_vmapped_row_equals_the_single_run(name: str) -> None:
     for seed in (0, 7):
         row = jax.tree.map(lambda x, seed=seed: x[seed], searches(name))
         single = run.scan(run.init(jax.random.key(seed)), rounds_of(seed))
+        if not ENTRIES[name].exact:
+            same(taken(row[1], slice(4)).arch, taken(single[1], slice(4)).arch)
+            continue
         if rtol:
             jax.tree.map(close, row, single)
             row, single = row[1].arch, single[1].arch
@@ -334,6 +338,10 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
         (chain(links.rank_scores(), sample_uniform(SPACE)), "put a link that proposes to its left"),
         (links.reject(keep_best(4), SPACE, one_max, 0.5), "put the whole chain"),
         (links.without_repeats(keep_best(N), SPACE, 9), "put the whole chain"),
+        (
+            chain(sample_uniform(SPACE), jnas.recipes.predictor_evolution(SPACE)),
+            "first in the chain",
+        ),
     ],
 )
 def test_a_misplaced_link_fails_as_it_is_traced_with_a_sentence(

@@ -47,8 +47,8 @@ class Network(NamedTuple):
     apply: Callable[[Any, Any], jax.Array]
 
 
-# Matrix products come out the same for one search and for many under vmap, sums over an axis do
-# not: hence biases are rows of the weights, and sums are unrolled or halved.
+# Most matrix products come out the same for one search and for many under vmap, sums over an axis
+# do not: hence biases are rows of the weights, and sums are unrolled or halved.
 class Fitted(NamedTuple):
     weights: Any  # of the networks, leaves [members, ...]
     shift: jax.Array  # f32[], the mean of the scores learned from
@@ -87,7 +87,9 @@ def ensemble(
 
     Their mean predicts. How sure it is: the variance over the members, and with `gaussian_error`
     the mean of the variances that the members predict themselves on top of it. Every fit starts
-    anew. Scores are standardised, so that neither their unit nor their range matters.
+    anew. Scores are standardised, so that neither their unit nor their range matters. A
+    search alone and the same one among many under `vmap` agree to rounding in the weights, which
+    may tip a later choice.
 
     Args:
       network: one member.

@@ -78,6 +78,7 @@ def npenas(
     parents: int = 10,
     random_share: float = 0.2,
     uncertain: bool = False,
+    members: int = 1,
     width: int = 32,
     layers: int = 3,
     head: int = 16,
@@ -101,6 +102,7 @@ def npenas(
       random_share: the share of candidates that are random.
       uncertain: NPENAS-BO, whose predictor gives a distribution that is sampled from; else
         NPENAS-NP, which ranks by the mean.
+      members: networks in an ensemble; the paper has one.
       width: units of a node.
       layers: of the graph network.
       head: units of the layer on its mean.
@@ -118,10 +120,10 @@ def npenas(
     predictor: Predictor
     if space.graph is None:
         encoding = one_hot_encoding(space)
-        predictor = mlp_ensemble(encoding, width, 2, learning_rate, 1, steps, loss=loss)
+        predictor = mlp_ensemble(encoding, width, 2, learning_rate, members, steps, loss=loss)
     else:
         sizes = (width, layers, head, learning_rate)
-        predictor = gin_predictor(space, *sizes, steps=steps, loss=loss)
+        predictor = gin_predictor(space, *sizes, members=members, steps=steps, loss=loss)
     acquisition = thompson() if uncertain else highest_mean()
     offers = _mutated_bests(space, parents, random_share)
     guided = predictor_guided(space, offers, predictor, acquisition, pool, memory=memory)

@@ -18,6 +18,8 @@ class Entry(NamedTuple):
     rtol: to which a tell of the live rows alone equals one with masked rows among them.
     vmap_rtol: to which a vmapped row equals the single run, its architectures bit for bit; 0 is bit
       for bit in all.
+    exact: a vmapped search equals the single one bit for bit; else its first rounds propose the
+      same, before rounding in the training of a network has had a choice to tip.
     """
 
     make: Callable[[Space], Strategy]
@@ -25,6 +27,7 @@ class Entry(NamedTuple):
     passes_rows_on: bool = True
     rtol: float = 1e-6
     vmap_rtol: float = 0.0
+    exact: bool = True
 
 
 class Recipe(NamedTuple):
@@ -34,6 +37,7 @@ class Recipe(NamedTuple):
     learns: see `Entry`.
     rtol: see `Entry`.
     vmap_rtol: see `Entry`.
+    exact: see `Entry`.
     on_table: the settings for 300 evaluations of the table.
     batch: proposals in a round there.
     beats_random: it finds better cells there than random search does.
@@ -46,6 +50,7 @@ class Recipe(NamedTuple):
     learns: bool = True
     rtol: float = 1e-6
     vmap_rtol: float = 0.0
+    exact: bool = True
     on_table: dict[str, Any] = {}  # noqa: RUF012
     batch: int = 1
     beats_random: bool = True
@@ -55,7 +60,13 @@ class Recipe(NamedTuple):
     def entry(self, name: str) -> Entry:
         """The recipe as an entry."""
         make = lambda space: jnas.recipes.STRATEGIES[name](space, **self.settings)
-        return Entry(make, learns=self.learns, rtol=self.rtol, vmap_rtol=self.vmap_rtol)
+        return Entry(
+            make,
+            learns=self.learns,
+            rtol=self.rtol,
+            vmap_rtol=self.vmap_rtol,
+            exact=self.exact,
+        )
 
 
 def warm(links: Strategy) -> Callable[[Space], Strategy]:
