@@ -34,7 +34,7 @@ RECIPES: dict[str, Recipe] = {
     "asha": Recipe({"eta": 2, "min_budget": 0.25, "capacity": 12}, learns=False,
                    on_table=_TABLE, rounds=3000),
     "bohb": Recipe(
-        {"eta": 2, "min_budget": 0.5, "size": 20, "candidates": 8, "random": 0.1, "joint": False},
+        {"eta": 2, "min_budget": 0.5, "size": 20, "candidates": 8, "random": 0.1},
         on_table={**_TABLE, "joint": False, "size": 60}, batch=5, rounds=200, slow=True,
     ),
     "hyperband": Recipe({"eta": 3, "min_budget": 1 / 9}, learns=False,
