@@ -19,5 +19,7 @@ def get_config() -> ConfigDict:
     base = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(base)
     config = base.get_config()
-    config.strategy = ConfigDict({"name": "bohb", "eta": 3.0, "min_budget": 1 / 9, "size": 60})
+    config.strategy = ConfigDict(
+        {"name": "bohb", "eta": 3.0, "min_budget": 1 / 9, "parallel": 3, "size": 60}
+    )
     return config

@@ -2,7 +2,8 @@
 
 Command: jnas search --config=experiments/configs/digits_hyperband.py --workdir=runs/hyperband
 Cost: 1 to 2 minutes on 2 cores.
-Result: test_accuracy of 0.99; 60 cells at 1/9 of the training and 23 in full.
+Result: test_accuracy of 0.99; of 132 trials about 45 have 1/9 of the training and 25 all of it, and
+  promoted ones train only what is missing (`steps_done`).
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +20,7 @@ def get_config() -> ConfigDict:
                 "name": "hyperband",
                 "eta": 3.0,
                 "min_budget": 1 / 9,
-                "parallel": 2,
+                "parallel": 3,
                 "patience": 5,
             },
             "train": {

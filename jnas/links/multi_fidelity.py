@@ -164,7 +164,8 @@ def per_budget(source: Strategy, budgets: Sequence[float], enough: int) -> Strat
         for i, of_level in enumerate(state.sources[1:], 1):
             known = state.told[i] >= enough
             chosen = jax.tree.map(lambda a, b, k=known: jnp.where(k, a, b), of_level, chosen)
-        return source.ask(key, chosen, n, trials)
+        # Apart from the choice above, the source compiles as it would alone, under vmap too.
+        return source.ask(key, jax.lax.optimization_barrier(chosen), n, trials)
 
     def tell(key: jax.Array, trials: Trials, state: PerBudget) -> tuple[Trials, PerBudget]:
         trials = settle(trials, "per_budget")

@@ -32,13 +32,13 @@ LINKS: dict[str, Entry] = {
 _TABLE = {"eta": 16.6, "min_budget": 0.06}
 RECIPES: dict[str, Recipe] = {
     "asha": Recipe({"eta": 2, "min_budget": 0.25, "capacity": 12}, learns=False,
-                   on_table=_TABLE, rounds=3200),
+                   on_table=_TABLE, rounds=3000),
     "bohb": Recipe(
-        {"eta": 2, "min_budget": 0.5, "size": 20, "candidates": 8, "random": 0.1, "joint": False},
-        on_table={**_TABLE, "joint": False, "size": 60}, batch=5, rounds=420, slow=True,
+        {"eta": 2, "min_budget": 0.5, "size": 20, "candidates": 8, "random": 0.1},
+        on_table={**_TABLE, "joint": False, "size": 60}, batch=5, rounds=200, slow=True,
     ),
     "hyperband": Recipe({"eta": 3, "min_budget": 1 / 9}, learns=False,
-                        on_table=_TABLE, rounds=1800),
+                        on_table=_TABLE, rounds=1700),
     "successive_halving": Recipe({"n": 6, "eta": 2, "min_budget": 0.5}, learns=False,
-                                 on_table={**_TABLE, "n": 17}, rounds=3000),
+                                 on_table={**_TABLE, "n": 17}, rounds=2800),
 }  # fmt: skip
