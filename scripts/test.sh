@@ -14,5 +14,5 @@ done
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest -m "$which" "$@"
+.venv/bin/python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist=loadgroup -m "$which" "$@"
 echo "PASS: lint, format, types and tests"

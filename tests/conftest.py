@@ -12,6 +12,16 @@ SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 jax.config.update("jax_debug_key_reuse", True)  # a key used twice is an error
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers share no compiled function: a file stays with one, of the laws a strategy does."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        case = getattr(item, "callspec", None)
+        name = case.params.get("name", "") if case and item.path.name == "test_laws.py" else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name}"))
+
+
 @pytest.fixture(scope="session")
 def nb201() -> dict[str, np.ndarray]:
     """Accuracies, parameters and text forms of all cells of NAS-Bench-201, in official order."""

@@ -43,7 +43,9 @@ def test_one_network_is_best_and_its_parts_cannot_be_judged_one_by_one() -> None
 
 @pytest.mark.parametrize("function", ["table", "linear", "dqn"])
 @pytest.mark.parametrize("view", ["partial", "edit"])
-def test_every_agent_finds_the_best_network_from_nearly_every_seed(view: str, function: str) -> None:
+def test_every_agent_finds_the_best_network_from_nearly_every_seed(
+    view: str, function: str
+) -> None:
     strategy, evaluator = EXAMPLE["strategy"](view, function), EXAMPLE["evaluator"]()
 
     def best(key: jax.Array) -> jax.Array:
