@@ -13,13 +13,22 @@ jax.config.update("jax_debug_key_reuse", True)  # a key used twice is an error
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers share no compiled function: a file stays with one, of the laws a strategy does."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
+    """All laws of a strategy come after each other, so that its programs can go afterwards.
+
+    Workers share no compiled function: a file stays with one of them, of the laws a strategy does.
+    """
+
+    def name(item: pytest.Item) -> str:
         case = getattr(item, "callspec", None)
-        name = case.params.get("name", "") if case and item.path.name == "test_laws.py" else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name}"))
+        return str(case.params.get("name", "")) if case and item.path.name == "test_laws.py" else ""
+
+    places = [i for i, item in enumerate(items) if name(item)]
+    ordered = sorted((items[i] for i in places), key=name)
+    for i, item in zip(places, ordered, strict=True):
+        items[i] = item
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name(item)}"))
 
 
 @pytest.fixture(scope="session")
