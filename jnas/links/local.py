@@ -113,7 +113,7 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
         start = _best(state.start, x, trials.score, begun)
         new = jnp.sum(begun, dtype=jnp.int32)
         ready = state.starts + new
-        idle = jnp.where(jnp.any(near), 0, state.idle + new)
+        idle = jnp.where(jnp.any(near & ~trials.trace), 0, state.idle + new)
 
         done = jnp.all(seen) | (idle >= PATIENCE)
         up = better.score > state.centre.score
