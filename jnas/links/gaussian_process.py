@@ -1,7 +1,8 @@
 """A Gaussian process over categorical choices: its likelihood, its posterior and its gradient."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,21 @@ class Process(NamedTuple):
     live: jax.Array  # bool[m]
     factor: jax.Array  # f32[m, m], lower Cholesky factor of the covariance; 1 at rows not live
     dual: jax.Array  # f32[m], the inverse covariance times y
+
+
+def _one_by_one(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Under vmap, one matrix after the other on CPU.
+
+    Batched LAPACK calls share XLA's threads with one another and with those of BLAS: several in
+    one program wait for each other, at times for ever (jax 0.10, two cores).
+    """
+    sequential = jax.custom_batching.sequential_vmap(f)
+    return lambda *args: (sequential if jax.default_backend() == "cpu" else f)(*args)
+
+
+_cholesky = _one_by_one(lambda matrix: jnp.linalg.cholesky(matrix, symmetrize_input=False))
+_solve = _one_by_one(lambda factor, y: cho_solve((factor, True), y))
+_forward = _one_by_one(lambda factor, y: solve_triangular(factor, y, lower=True))
 
 
 def default_hyper(length: int) -> Hyper:
@@ -62,8 +78,8 @@ def condition(vectors: jax.Array, y: jax.Array, live: jax.Array, hyper: Hyper) -
     prior = jnp.exp(hyper.amplitude) * (
         correlation(vectors, vectors, hyper.decay) + jnp.exp(hyper.noise) * eye
     )
-    factor = jnp.linalg.cholesky(jnp.where(both, prior, eye), symmetrize_input=False)
-    dual = cho_solve((factor, True), jnp.where(live, y, 0.0))
+    factor = _cholesky(jnp.where(both, prior, eye))
+    dual = _solve(factor, jnp.where(live, y, 0.0))
     return Process(hyper, vectors, live, factor, dual)
 
 
@@ -83,7 +99,7 @@ def gradient(process: Process) -> Hyper:
     eye = jnp.eye(live.size)
     a = process.dual
     outer = jax.lax.optimization_barrier(a[:, None] * a)
-    slope = 0.5 * (outer - cho_solve((process.factor, True), eye))
+    slope = 0.5 * (outer - _solve(process.factor, eye))
     slope = jnp.where(live[:, None] & live, slope, 0.0)
     amplitude = jnp.exp(hyper.amplitude)
     smooth = slope * amplitude * correlation(x, x, hyper.decay)
@@ -94,7 +110,7 @@ def gradient(process: Process) -> Hyper:
 
 def whitened(process: Process, vectors: jax.Array) -> jax.Array:
     """`L^-1 k(x, .)` of int32[n, L] rows, from which their posterior covariance is: f32[m, n]."""
-    return solve_triangular(process.factor, _cross(process, vectors), lower=True)
+    return _forward(process.factor, _cross(process, vectors))
 
 
 def fold(x: jax.Array) -> jax.Array:
