@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,17 +96,16 @@ def _config(
 ) -> Any:
     """Parses `--config=FILE --config.key=value`, string flags and switches."""
     from absl import flags
-    from ml_collections import ConfigDict, config_flags
+    from ml_collections import config_flags
 
     from jnas.base import InputError
+    from jnas.configs import read
 
     given = [a for a in args if a.startswith("--config=")]
     if not given:
         raise InputError("--config=FILE is missing")
     file = given[-1].partition("=")[2]
-    config = _load_config(file)
-    if not isinstance(config, ConfigDict):
-        raise InputError(f"config {file!r}: get_config() has to return a ConfigDict")
+    config = read(file)
     _known_keys(config, args)
     argv = ["jnas", *(a for a in args if a not in given)]
     values = flags.FlagValues()
@@ -116,32 +114,25 @@ def _config(
         flags.DEFINE_string(name, None, "", flag_values=values)
     for name in switches:
         flags.DEFINE_bool(name, False, "", flag_values=values)
-    try:
-        rest = values(argv)[1:]
-    except (flags.Error, TypeError, ValueError) as e:
-        raise InputError(str(e)) from None
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
+    _parse(values, argv)
     for name in needed:
         if values[name].value is None:
             raise InputError(f"--{name}=... is missing")
     return values
 
 
-def _load_config(file: str) -> Any:
-    """Runs `get_config()` of a file."""
+def _parse(values: Any, argv: Sequence[str]) -> None:
+    """Reads arguments into flags, and nothing but flags."""
+    from absl import flags
+
     from jnas.base import InputError
 
-    if not Path(file).is_file():
-        raise InputError(f"config {file!r}: no such file")
     try:
-        return runpy.run_path(file)["get_config"]()
-    except InputError:
-        raise
-    except Exception as e:  # the config is the user's code: whatever it raises is theirs
-        missing = isinstance(e, KeyError) and e.args == ("get_config",)
-        what = "it has no function get_config()" if missing else f"{type(e).__name__}: {e}"
-        raise InputError(f"config {file!r}: {what}") from None
+        rest = values(argv)[1:]
+    except (flags.Error, TypeError, ValueError) as e:
+        raise InputError(str(e)) from None
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
 
 
 def _known_keys(config: Any, args: list[str]) -> None:
@@ -308,12 +299,7 @@ def _reproduce(args: list[str]) -> None:
     flags.DEFINE_string("workdir", f"runs/reproduce_{args[0]}", "", flag_values=values)
     flags.DEFINE_integer("seeds", 500, "", flag_values=values, lower_bound=1)
     flags.DEFINE_integer("seed", 0, "", flag_values=values, lower_bound=0)
-    try:
-        rest = values(["jnas", *args[1:]])[1:]
-    except (flags.Error, ValueError) as e:
-        raise InputError(" ".join(str(e).split())) from None
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
+    _parse(values, ["jnas", *args[1:]])
     if values["table"].value is None:
         raise InputError("--table=FILE is missing: an .npz with val_acc_12 and test_acc_200")
     compiling.keep_programs()

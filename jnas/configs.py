@@ -3,6 +3,7 @@
 import functools
 import importlib
 import inspect
+import runpy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,47 @@ FITNESS: dict[str, Callable[..., Strategy]] = {
 }
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SEARCHED = ("learning_rate", "momentum", "weight_decay")
+
+
+def read(file: str | Path) -> ConfigDict:
+    """What `get_config()` of a file returns.
+
+    Raises:
+      InputError: there is no such file, or it does not give a config.
+    """
+    where = f"config {str(file)!r}"
+    if not Path(file).is_file():
+        raise InputError(f"{where}: no such file")
+    try:
+        config = runpy.run_path(str(file))["get_config"]()
+    except InputError:
+        raise
+    except Exception as e:  # the config is the user's code: whatever it raises is theirs
+        missing = isinstance(e, KeyError) and e.args == ("get_config",)
+        what = "it has no function get_config()" if missing else f"{type(e).__name__}: {e}"
+        raise InputError(f"{where}: {what}") from None
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"{where}: get_config() has to return a ConfigDict")
+    return config
+
+
+def based_on(file: str, other: str, changes: Mapping[str, Any]) -> ConfigDict:
+    """The config of a file beside this one, with changes.
+
+    Args:
+      file: this file, `__file__`.
+      other: the name of the other file.
+      changes: new values by key, such as `net.channels`; a dict takes the place of a section.
+
+    Returns:
+      The config.
+    """
+    config = read(Path(file).with_name(other))
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        part = functools.reduce(ConfigDict.__getitem__, path, config)
+        part[last] = ConfigDict(value) if isinstance(value, Mapping) else value
+    return config
 
 
 def resolve(kind: str, name: str, registry: Mapping[str, Callable]) -> Callable:

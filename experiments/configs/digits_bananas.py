@@ -7,32 +7,17 @@ Result: test_accuracy of 0.99.
 
 from ml_collections import ConfigDict
 
+from jnas.configs import based_on
+
 
 def get_config() -> ConfigDict:
-    """The config; an ensemble of small networks, fitted anew after every batch."""
-    return ConfigDict(
+    """The config of `digits_evolution.py` with another strategy."""
+    return based_on(
+        __file__,
+        "digits_evolution.py",
         {
-            "space": "nas_bench_201",
-            "net": {"channels": 8, "cells": 1},
-            "data": {"name": "digits", "data_dir": "", "validation_fraction": 0.25},
-            "strategy": {"name": "bananas", "warmup": 12, "members": 3, "depth": 2, "steps": 200},
-            "train": {
-                "steps": 68,
-                "batch_size": 64,
-                "optimizer": "sgd",
-                "learning_rate": 0.1,
-                "momentum": 0.9,
-                "weight_decay": 5e-4,
-                "warmup": 0,
-                "plan": "map",
-                "score": "accuracy",
-            },
-            "mesh": {"pop": 0, "data": 1},
-            "final": {"steps": 660},
             "evaluations": 72,
-            "batch": 12,
-            "chunk": 1,
-            "seed": 0,
-            "seeds": 1,
-        }
+            "strategy": {"name": "bananas", "depth": 2, "members": 3, "steps": 200, "warmup": 12},
+            "net.channels": 8,
+        },
     )

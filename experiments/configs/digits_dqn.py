@@ -7,41 +7,25 @@ Result: validation accuracy of 0.994, test_accuracy of 0.99.
 
 from ml_collections import ConfigDict
 
+from jnas.configs import based_on
+
 
 def get_config() -> ConfigDict:
-    """The config; epsilon falls from 1 to 0.1 within the first half of the evaluations."""
-    return ConfigDict(
+    """The config of `digits_evolution.py` with another strategy."""
+    return based_on(
+        __file__,
+        "digits_evolution.py",
         {
-            "space": "nas_bench_201",
-            "net": {"channels": 8, "cells": 1},
-            "data": {"name": "digits", "data_dir": "", "validation_fraction": 0.25},
             "strategy": {
                 "name": "double_dqn",
                 "evaluations": 96,
                 "hidden": 16,
                 "learning_rate": 0.02,
-                "target_period": 10,
                 "minibatch": 16,
-                "updates": 12,
                 "shaped": True,
+                "target_period": 10,
+                "updates": 12,
             },
-            "train": {
-                "steps": 68,
-                "batch_size": 64,
-                "optimizer": "sgd",
-                "learning_rate": 0.1,
-                "momentum": 0.9,
-                "weight_decay": 5e-4,
-                "warmup": 0,
-                "plan": "map",
-                "score": "accuracy",
-            },
-            "mesh": {"pop": 0, "data": 1},
-            "final": {"steps": 660},
-            "evaluations": 96,
-            "batch": 12,
-            "chunk": 1,
-            "seed": 0,
-            "seeds": 1,
-        }
+            "net.channels": 8,
+        },
     )

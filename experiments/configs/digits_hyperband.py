@@ -8,14 +8,17 @@ Result: test_accuracy of 0.99; of 132 trials about 45 have 1/9 of the training a
 
 from ml_collections import ConfigDict
 
+from jnas.configs import based_on
+
 
 def get_config() -> ConfigDict:
-    """The config; `train.remember` keeps the training of so many cells to go on from."""
-    return ConfigDict(
+    """The config of `digits_evolution.py` with another strategy."""
+    return based_on(
+        __file__,
+        "digits_evolution.py",
         {
-            "space": "nas_bench_201",
-            "net": {"channels": 16, "cells": 1},
-            "data": {"name": "digits", "data_dir": "", "validation_fraction": 0.25},
+            "batch": 6,
+            "evaluations": 132,
             "strategy": {
                 "name": "hyperband",
                 "eta": 3.0,
@@ -23,24 +26,7 @@ def get_config() -> ConfigDict:
                 "parallel": 3,
                 "patience": 5,
             },
-            "train": {
-                "steps": 135,
-                "batch_size": 64,
-                "optimizer": "sgd",
-                "learning_rate": 0.1,
-                "momentum": 0.9,
-                "weight_decay": 5e-4,
-                "warmup": 0,
-                "plan": "map",
-                "score": "accuracy",
-                "remember": 32,
-            },
-            "mesh": {"pop": 0, "data": 1},
-            "final": {"steps": 660},
-            "evaluations": 132,
-            "batch": 6,
-            "chunk": 1,
-            "seed": 0,
-            "seeds": 1,
-        }
+            "train.remember": 32,
+            "train.steps": 135,
+        },
     )

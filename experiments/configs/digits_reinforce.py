@@ -7,32 +7,17 @@ Result: test_accuracy of 0.98 to 0.99.
 
 from ml_collections import ConfigDict
 
+from jnas.configs import based_on
+
 
 def get_config() -> ConfigDict:
-    """The config."""
-    return ConfigDict(
+    """The config of `digits_evolution.py` with another strategy."""
+    return based_on(
+        __file__,
+        "digits_evolution.py",
         {
-            "space": "nas_bench_201",
-            "net": {"channels": 8, "cells": 1},
-            "data": {"name": "digits", "data_dir": "", "validation_fraction": 0.25},
-            "strategy": {"name": "reinforce", "learning_rate": 0.2, "decay": 0.8},
-            "train": {
-                "steps": 68,
-                "batch_size": 64,
-                "optimizer": "sgd",
-                "learning_rate": 0.1,
-                "momentum": 0.9,
-                "weight_decay": 5e-4,
-                "warmup": 0,
-                "plan": "map",
-                "score": "accuracy",
-            },
-            "mesh": {"pop": 0, "data": 1},
-            "final": {"steps": 660},
-            "evaluations": 96,
             "batch": 8,
-            "chunk": 1,
-            "seed": 0,
-            "seeds": 1,
-        }
+            "strategy": {"name": "reinforce", "decay": 0.8, "learning_rate": 0.2},
+            "net.channels": 8,
+        },
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jnas.base import Architecture, InputError, Strategy, Trials, on_tell, pass_on, settle
-from jnas.links.sums import total
+from jnas.links.sums import mean
 
 
 class EmaState(NamedTuple):
@@ -50,12 +50,12 @@ def subtract_ema(decay: float, include_new: bool = False) -> Strategy:
     def tell(key: jax.Array, trials: Trials, state: EmaState) -> tuple[Trials, EmaState]:
         del key
         trials = settle(trials, "subtract_ema")
-        any_row, mean = jnp.any(trials.weight > 0), _mean(trials)
+        any_row, now = jnp.any(trials.weight > 0), mean(trials.score, trials.weight)
         move = lambda old, new: jnp.where(any_row, decay * old + (1 - decay) * new, old)
-        new = EmaState(move(state.sum, mean), move(state.mass, 1.0))
+        new = EmaState(move(state.sum, now), move(state.mass, 1.0))
         used = new if include_new else state
         known = used.mass > 0
-        baseline = jnp.where(known, used.sum / jnp.where(known, used.mass, 1.0), mean)
+        baseline = jnp.where(known, used.sum / jnp.where(known, used.mass, 1.0), now)
         return _minus(trials, baseline), new
 
     return Strategy(init, pass_on, tell)
@@ -70,12 +70,7 @@ def subtract_mean() -> Strategy:
     Returns:
       A link for the feedback path.
     """
-    return on_tell(lambda trials: _minus(trials, _mean(trials)))
-
-
-def _mean(trials: Trials) -> jax.Array:
-    mass = total(trials.weight)
-    return total(trials.weight * trials.score) / jnp.where(mass > 0, mass, 1.0)
+    return on_tell(lambda trials: _minus(trials, mean(trials.score, trials.weight)))
 
 
 def _minus(trials: Trials, baseline: jax.Array) -> Trials:

@@ -3,16 +3,21 @@
 import jax
 import jax.numpy as jnp
 
-from jnas.base import Space, choice_counts, from_vector, propose, sample, to_vector
+from jnas.base import Space, from_vector, propose, sample, to_vector
 from jnas.links.variation import mutate_one
+
+
+def equal(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Which of int32[n, L] architectures equal which of int32[m, L]: bool[n, m]."""
+    same = jnp.ones((a.shape[0], b.shape[0]), bool)
+    for p in range(a.shape[-1]):  # place by place: nothing of [n, m, L] is made
+        same &= a[:, None, p] == b[:, p]
+    return same
 
 
 def among(vectors: jax.Array, known: jax.Array, live: jax.Array) -> jax.Array:
     """Which of int32[n, L] architectures are among the live rows of int32[m, L]: bool[n]."""
-    same = jnp.broadcast_to(live, (vectors.shape[0], live.size))
-    for p in range(vectors.shape[-1]):  # a loop, since a sum over a short last axis is slow
-        same &= vectors[:, p, None] == known[:, p]
-    return jnp.any(same, -1)
+    return jnp.any(equal(vectors, known) & live, -1)
 
 
 def mutants(
@@ -35,10 +40,3 @@ def mutants(
     chosen = jnp.where(jnp.isfinite(score)[:, None], vectors[best], random)
     turn = from_vector(space, chosen[jnp.arange(n) % parents])
     return to_vector(space, mutate_one(space).ask(k_mutate, (), n, propose(turn)).arch)
-
-
-def random_vectors(space: Space, key: jax.Array, n: int) -> jax.Array:
-    """Draws architectures uniformly: int32[n, L]."""
-    vectors = to_vector(space, sample(space, key, n))
-    assert vectors.shape == (n, choice_counts(space).size)
-    return vectors

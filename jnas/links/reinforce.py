@@ -9,7 +9,7 @@ import optax
 
 from jnas.base import Architecture, InputError, Strategy, Trials, propose, settle
 from jnas.links.policies import Policy
-from jnas.links.sums import total
+from jnas.links.sums import mean, total
 
 
 class PolicyState(NamedTuple):
@@ -52,7 +52,7 @@ def reinforce(
     def loss(params: Any, trials: Trials) -> jax.Array:
         log_prob, spread = policy.evaluate(params, trials.arch)
         gain = trials.score[:, None] * log_prob + entropy * spread
-        return -_mean(trials.weight, gain)
+        return -mean(total(gain), trials.weight)
 
     def learn(state: PolicyState, trials: Trials) -> PolicyState:
         return _step(optimizer, state, jax.grad(loss)(state.params, trials))
@@ -107,7 +107,7 @@ def ppo(
         reward = trials.score[:, None]
         near = jnp.clip(ratio, 1 - clip, 1 + clip)
         gain = jnp.minimum(ratio * reward, near * reward) + entropy * spread
-        return -_mean(trials.weight, gain)
+        return -mean(total(gain), trials.weight)
 
     def learn(state: PolicyState, trials: Trials) -> PolicyState:
         own = _same(trials.trace.arch, trials.arch)
@@ -156,12 +156,6 @@ def _step(
 ) -> PolicyState:
     updates, memory = optimizer.update(gradient, state.optimizer, state.params)
     return PolicyState(optax.apply_updates(state.params, updates), memory)
-
-
-def _mean(weight: jax.Array, gain: jax.Array) -> jax.Array:
-    """The sum over places of gains `[n, L]`, averaged over rows by weight."""
-    mass = total(weight)
-    return total(weight * total(gain)) / jnp.where(mass > 0, mass, 1.0)
 
 
 def _same(a: Architecture, b: Architecture) -> jax.Array:

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from jnas.base import InputError, Strategy, Trials
+from jnas.links.baselines import subtract_mean
 from jnas.links.feedback import score_by
+from jnas.links.sums import mean
 
 
 def rank_scores() -> Strategy:
@@ -28,8 +30,8 @@ def rank_scores() -> Strategy:
 
 
 def centre() -> Strategy:
-    """Takes the weighted mean of a batch off its scores."""
-    return score_by(lambda trials: trials.score - _mean(trials, trials.score), "centre")
+    """Takes the weighted mean of a batch off its scores: `subtract_mean` by its name in shaping."""
+    return subtract_mean()
 
 
 def standardise(epsilon: float = 1e-8) -> Strategy:
@@ -45,8 +47,8 @@ def standardise(epsilon: float = 1e-8) -> Strategy:
         raise InputError(f"standardise: epsilon={epsilon}: a number above 0 is needed")
 
     def scale(trials: Trials) -> jax.Array:
-        off = trials.score - _mean(trials, trials.score)
-        return off / (jnp.sqrt(_mean(trials, off**2)) + epsilon)
+        off = trials.score - mean(trials.score, trials.weight)
+        return off / (jnp.sqrt(mean(off**2, trials.weight)) + epsilon)
 
     return score_by(scale, "standardise")
 
@@ -56,9 +58,3 @@ def clip_scores(low: float, high: float) -> Strategy:
     if not low < high:
         raise InputError(f"clip_scores: low={low} has to be below high={high}")
     return score_by(lambda trials: jnp.clip(trials.score, low, high), "clip_scores")
-
-
-def _mean(trials: Trials, values: jax.Array) -> jax.Array:
-    live = jnp.where(trials.weight > 0, trials.weight, 0.0)
-    total = jnp.sum(live)
-    return jnp.sum(live * values) / jnp.where(total > 0, total, 1.0)

@@ -19,6 +19,12 @@ def total(x: jax.Array) -> jax.Array:
     return x[..., 0]
 
 
+def mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+    """The mean along the last axis by weight, 0 where all weights are: f32[n] to f32[]."""
+    mass = total(weight)
+    return total(weight * values) / jnp.where(mass > 0, mass, 1.0)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def spread(x: jax.Array, n: int) -> jax.Array:
     """`n` copies of an array, `[n, ...]`, whose gradients are added by `total`."""

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
 
 from jnas.base import Architecture, InputError, Space, Strategy, Trials, propose, settle, to_vector
+from jnas.links.candidates import among, equal
+from jnas.links.gaussian_process import expected_improvement as gain
 from jnas.links.memory import keep_youngest
 from jnas.links.predictors import Prediction, Predictor
 
@@ -45,9 +46,7 @@ def expected_improvement() -> Acquisition:
 
     def value(key: jax.Array, predicted: Prediction, best: jax.Array) -> jax.Array:
         del key
-        std = jnp.maximum(predicted.std, 1e-12)
-        z = (predicted.mean - best) / std
-        return std * (z * norm.cdf(z) + norm.pdf(z))
+        return gain(predicted.mean, jnp.maximum(predicted.std, 1e-12), best)
 
     return value
 
@@ -114,8 +113,8 @@ def predictor_guided(
     def fresh(arch: Architecture, past: Trials) -> jax.Array:
         """Which of the candidates are new: bool[pool]."""
         names = name_of(arch)
-        known = _equal(names, name_of(past.arch)) & (past.weight > 0)
-        return ~jnp.any(known, -1) & ~jnp.any(jnp.tril(_equal(names, names), -1), -1)
+        known = among(names, name_of(past.arch), past.weight > 0)
+        return ~known & ~jnp.any(jnp.tril(equal(names, names), -1), -1)
 
     def ask(key: jax.Array, state: SurrogateState, n: int, trials: Trials | None = None) -> Trials:
         if trials is not None:
@@ -157,11 +156,3 @@ def predictor_guided(
         return trials, SurrogateState(kept, offering, params, told, fitted)
 
     return Strategy(init, ask, tell)
-
-
-def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Which rows of `[m, L]` equal which of `[k, L]`: bool[m, k]."""
-    same = jnp.ones((a.shape[0], b.shape[0]), bool)
-    for i in range(a.shape[1]):  # one place after another: nothing of [m, k, L] is made
-        same &= a[:, None, i] == b[None, :, i]
-    return same
