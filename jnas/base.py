@@ -63,7 +63,7 @@ class Trials(NamedTuple):
 
     arch: Architecture  # leaves [n, ...]
     score: Any = None  # f32[n]; None until evaluated
-    grad: Any = None  # like arch, where the evaluator is differentiable
+    grad: Any = None  # like a relaxed arch: the gradient of the loss, where there is one
     weight: Any = None  # f32[n]
     metrics: Any = ()  # dict of f32[n]
     trace: Any = ()  # what the links that proposed a row want to see again with its feedback

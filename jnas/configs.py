@@ -26,7 +26,7 @@ from jnas.evaluators import (
     train,
 )
 from jnas.evaluators.metrics import measured
-from jnas.evaluators.train import check as check_training
+from jnas.evaluators.training import check as check_training
 from jnas.links import constrain, mnasnet, tunas_absolute, weighted_sum
 from jnas.nets import NETS, Net
 from jnas.recipes import STRATEGIES

@@ -11,7 +11,9 @@ import numpy as np
 
 from jnas.base import Architecture, InputError
 from jnas.compiling import jit
-from jnas.evaluators.train import Examples, Training, advance, begin, measure, weights
+from jnas.evaluators.metrics import measure
+from jnas.evaluators.train import advance, begin, weights
+from jnas.evaluators.training import Examples, Training
 from jnas.nets import Net, count_params
 from jnas.runs import Progress, RunFolder
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jnas.base import InputError
-from jnas.nets import forms, ops
+from jnas.nets import convolutions, forms, ops
 
 SIZES = [(1, 1, 1), (3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (3, 1, 2), (3, 2, 2), (5, 1, 2)]
 SHAPE = (3, 6, 9, 4)  # odd and even sides
@@ -101,8 +101,11 @@ def test_a_pool_and_its_gradient(kind, stride):
     _close(found, _with_gradients(lambda x, w: _pool_reference(x, kind, stride), x, none))
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_the_fused_layer_equals_its_three_parts(stride):
+def test_the_fused_layer_equals_its_three_parts(stride, large, monkeypatch):
+    if large:  # images that leave the cache go another way
+        monkeypatch.setattr(convolutions, "LARGE", 0)
     x, w = _draw(0, *SHAPE), _draw(1, 3, 3, 4, 7)
     scale, bias = 1 + 0.1 * _draw(2, 7), _draw(3, 7)
 

@@ -13,8 +13,9 @@ from flax import nnx
 from jnas import nets
 from jnas.base import InputError, propose, sample
 from jnas.evaluators import Examples, Training, plans, train, tuning
+from jnas.evaluators.metrics import measure
 from jnas.evaluators.plans import Plan
-from jnas.evaluators.train import advance, begin, measure
+from jnas.evaluators.train import advance, begin
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.convolutions import conv
 from jnas.nets.functional import functional

@@ -19,7 +19,8 @@ from test_train import CLASSES, EXPLODE, FIT, HELD_OUT, NET, TRAINING
 import jnas
 from jnas.base import Evaluator, InputError, Trials, propose
 from jnas.evaluators import resume, train
-from jnas.evaluators.train import advance, begin, measure
+from jnas.evaluators.metrics import measure
+from jnas.evaluators.train import advance, begin
 from jnas.links import hyperband, sample_uniform
 from jnas.runs import RunFolder
 

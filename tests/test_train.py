@@ -16,9 +16,9 @@ from sklearn import metrics as sklearn_metrics
 
 from jnas.base import InputError, Trials, from_index, propose, size
 from jnas.evaluators import Examples, Training, train
-from jnas.evaluators.metrics import classification, confusion
+from jnas.evaluators.metrics import classification, confusion, measure
 from jnas.evaluators.shuffle import shuffled
-from jnas.evaluators.train import advance, begin, measure
+from jnas.evaluators.train import advance, begin
 from jnas.nets import Net, OneOf, functional
 from jnas.nets.layers import BatchNorm
 

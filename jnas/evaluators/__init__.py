@@ -6,7 +6,8 @@ from jnas.evaluators.mesh import make_mesh
 from jnas.evaluators.remember import remembered
 from jnas.evaluators.scored import scored
 from jnas.evaluators.tabular import tabular
-from jnas.evaluators.train import Examples, Training, train
+from jnas.evaluators.train import train
+from jnas.evaluators.training import Examples, Training
 
 __all__ = [
     "Augment",

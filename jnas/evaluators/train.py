@@ -11,63 +11,21 @@ from jax.sharding import Mesh
 
 from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
 from jnas.evaluators import resume
-from jnas.evaluators.augment import Augment, augment, mix
-from jnas.evaluators.augment import check as check_augment
-from jnas.evaluators.mesh import split_batch
 from jnas.evaluators.metrics import measure, measured
 from jnas.evaluators.plans import Plan, live_only, population
 from jnas.evaluators.plans import check as check_plan
-from jnas.evaluators.shuffle import shuffled
+from jnas.evaluators.training import (
+    Batches,
+    Examples,
+    Training,
+    check,
+    is_float,
+    loss,
+    optimizer_of,
+)
 from jnas.evaluators.tuning import Tuner
-from jnas.nets import Net, dispatch
-from jnas.spaces.joint import Joint, hyperparameters
-
-DTYPES = ("float32", "bfloat16")
-AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs count from 0
-
-
-class Examples(NamedTuple):
-    """Labelled examples, raw; they are scaled by `(x - mean) / std` as they are used."""
-
-    x: Any  # [N, ...]
-    y: Any  # int32[N]
-    mean: Any = 0.0  # for the last axis of x
-    std: Any = 1.0
-
-    def scaled(self, raw: jax.Array) -> jax.Array:
-        """Raw examples as the inputs of a network, float32."""
-        return (raw.astype(jnp.float32) - self.mean) / self.std
-
-    def inputs(self, rows: jax.Array) -> jax.Array:
-        """The scaled inputs of some rows, float32."""
-        return self.scaled(self.x[rows])
-
-
-class Training(NamedTuple):
-    """How a network is trained. What is off by default costs nothing.
-
-    Attributes:
-      optimizer: it knows its schedule; or a function from the hyperparameters `{name: f32[]}` of
-        an architecture to an optimizer, whose initial state does not depend on them.
-      steps: how many.
-      batch_size: examples in a step.
-      augment: what is done to the images of every batch.
-      smoothing: the part of a label that is spread over all classes.
-      ema: decay of the average of weights and batch statistics that is evaluated in their place,
-        0 for none. It is corrected for its start, so that initial weights do not enter it.
-      dtype: of the forward and backward pass of a step, `float32` or `bfloat16`. Weights,
-        optimizer, batch statistics, the loss and all evaluation are float32.
-      validate_at: steps after which `train` measures too, such as `accuracy_at_100`.
-    """
-
-    optimizer: Any
-    steps: int
-    batch_size: int = 64
-    augment: Augment = Augment()
-    smoothing: float = 0.0
-    ema: float = 0.0
-    dtype: str = "float32"
-    validate_at: tuple[int, ...] = ()
+from jnas.nets import Net
+from jnas.spaces.joint import Joint
 
 
 class Progress(NamedTuple):
@@ -81,28 +39,11 @@ class Progress(NamedTuple):
     average: Any = ()  # of params and state, where they are averaged
 
 
-def check(training: Training, data: Examples) -> None:
-    """Raises `InputError` for a setting that cannot be."""
-    for name in ("smoothing", "ema"):
-        value = getattr(training, name)
-        if not isinstance(value, int | float) or not 0 <= value < 1:
-            raise InputError(f"{name}={value!r}: it has to be at least 0 and less than 1")
-    if training.dtype not in DTYPES:
-        raise InputError(f"dtype {training.dtype!r}: allowed are {', '.join(DTYPES)}")
-    at, steps = training.validate_at, training.steps
-    fine = isinstance(at, tuple | list) and all(type(i) is int and 1 <= i <= steps for i in at)
-    if not fine or len(set(at)) < len(at):
-        raise InputError(
-            f"validate_at={at!r}: different whole numbers from 1 to {steps} are needed"
-        )
-    check_augment(training.augment, data.x.shape)
-
-
 def begin(net: Net, training: Training, data: Examples, key: jax.Array) -> Progress:
     """A network before its first step, initialised from `key`."""
     check(training, data)
     params, state = net.init(key)
-    rule = _optimizer(net, training, template(net.space))
+    rule = optimizer_of(net, training, template(net.space))
     average = optax.ema(training.ema).init(_averaged(params, state)) if training.ema else ()
     order = jnp.arange(data.y.shape[0])
     return Progress(params, state, rule.init(params), order, jnp.bool_(True), average)
@@ -149,7 +90,7 @@ def weights(training: Training, progress: Progress) -> tuple[Any, Any]:
     mean = progress.average
     params, floats = optax.tree.bias_correction(mean.ema, training.ema, mean.count)
     ready = iter(floats)
-    state = jax.tree.map(lambda x: next(ready) if _is_float(x) else x, progress.state)
+    state = jax.tree.map(lambda x: next(ready) if is_float(x) else x, progress.state)
     return params, state
 
 
@@ -183,68 +124,27 @@ def _needed_vmapped(axis_size: int, batched: list[bool], alive: jax.Array) -> tu
 
 def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Architecture) -> Any:
     """The function `(progress, number of the step) -> (progress, loss)`."""
-    size = min(training.batch_size, data.y.shape[0])
-    per_epoch = data.y.shape[0] // size
-    rule = _optimizer(net, training, arch)
-    spec = training.augment
-    words, wrap = dispatch.unwrapped(key)  # rows that train on from different steps choose by mask
-
-    def batch(rows: jax.Array, i: jax.Array) -> tuple:
-        if spec == Augment():
-            return data.inputs(rows), data.y[rows], None
-        k_step = jax.random.fold_in(jax.random.fold_in(key, AUGMENTATION), i)
-        x, share = augment(spec, k_step, data.x[rows], data.scaled)
-        return x, data.y[rows], share
-
-    def loss_of(params: Any, state: Any, x: jax.Array, y: jax.Array, share: Any) -> tuple:
-        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
-        logits, new = net.apply(small[0], state, small[1], small[2], train=True)
-        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
-        return jnp.mean(_losses(logits.astype(jnp.float32), y, training.smoothing, share)), new
+    batches = Batches(data, training.batch_size, training.augment)
+    rule = optimizer_of(net, training, arch)
+    loss_of = loss(net, training)
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
-        epoch, place = i // per_epoch, i % per_epoch
-        shuffle = lambda: shuffled(jax.random.fold_in(wrap(words), epoch), data.y.shape[0])
-        order = jax.lax.cond(place == 0, shuffle, lambda: now.order)
-        rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
+        order, batch = batches.draw(key, now.order, i)
         grad = jax.value_and_grad(loss_of, has_aux=True)
-        x, y, share = batch(rows, i)
-        (loss, state), grads = grad(now.params, now.state, *split_batch((x, y)), share)
+        (found, state), grads = grad(now.params, now.state, arch, batch)
         updates, optimizer = rule.update(grads, now.optimizer, now.params)
         params, average = optax.apply_updates(now.params, updates), now.average
         if training.ema:
             average = optax.ema(training.ema).update(_averaged(params, state), average)[1]
-        alive = now.alive & jnp.isfinite(loss)
-        return Progress(params, state, optimizer, order, alive, average), loss
+        alive = now.alive & jnp.isfinite(found)
+        return Progress(params, state, optimizer, order, alive, average), found
 
     return step
 
 
-def _optimizer(net: Net, training: Training, arch: Architecture) -> optax.GradientTransformation:
-    rule = training.optimizer
-    return rule(hyperparameters(net.space, arch)) if callable(rule) else rule
-
-
-def _losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
-    """Cross-entropy of every row, with soft labels where there are any."""
-    if not smoothing and share is None:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, labels if share is None else mix(labels, share))
-
-
-def _is_float(x: jax.Array) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.floating)
-
-
 def _averaged(params: Any, state: Any) -> tuple[Any, list[jax.Array]]:
     """What is averaged: counters and random keys of a state are not."""
-    return params, [x for x in jax.tree.leaves(state) if _is_float(x)]
-
-
-def _cast(tree: Any) -> Any:
-    half = lambda x: x.astype(jnp.bfloat16) if _is_float(x) else x
-    return jax.tree.map(half, tree)
+    return params, [x for x in jax.tree.leaves(state) if is_float(x)]
 
 
 def train(

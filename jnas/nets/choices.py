@@ -37,6 +37,7 @@ class Searchable(nnx.Module):
         self.choice = Choice(jnp.int32(0))
         self.labels = tuple(str(label) for label in labels)
         self.name = name
+        self.sparse = False  # of a simplex, run the choice of the largest weight only
 
     def chosen(self) -> Any:
         """The choice as a Python int where it is known at trace time, else as an array."""
@@ -58,6 +59,12 @@ class Function(nnx.Module):
 def relaxed(choice: Any) -> bool:
     """Whether a choice is a simplex rather than an int."""
     return not isinstance(choice, int) and jnp.issubdtype(choice.dtype, jnp.floating)
+
+
+def largest(simplex: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The choice of the largest weight, int32[], and that weight, through which gradients flow."""
+    k = jnp.argmax(simplex).astype(jnp.int32)
+    return k, simplex[k]
 
 
 def _buffers(module: nnx.Module) -> nnx.State:
@@ -89,10 +96,17 @@ class OneOf(Searchable):
         choice = self.chosen()
         if isinstance(choice, int):
             return self.options[choice](*args)
+        if relaxed(choice) and self.sparse:
+            k, weight = largest(choice)
+            return jax.tree.map(lambda leaf: weight * leaf, self._branch(k, args))
         if relaxed(choice):
             parts = [option(*args) for option in self.options]
             mix = lambda *leaves: sum(p * leaf for p, leaf in zip(choice, leaves, strict=True))
             return jax.tree.map(mix, *parts)
+        return self._branch(choice, args)
+
+    def _branch(self, choice: jax.Array, args: tuple) -> Any:
+        """Runs one option, chosen by data."""
         graphs, states = zip(*(split(option) for option in self.options), strict=True)
         buffers = tuple(_buffers(option) for option in self.options)
 
@@ -151,6 +165,9 @@ class Repeat(Searchable):
     def __call__(self, x: Any) -> Any:
         graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
         depth: Any = self.chosen() if self.least < self.most else 0
+        weight: Any = 1.0
+        if self.sparse and relaxed(depth):
+            depth, weight = largest(depth)
 
         def run(x: Any, choices: Any, params: Any, buffers: Any) -> tuple:
             module = nnx.merge(graph, choices, params, buffers)
@@ -192,7 +209,9 @@ class Repeat(Searchable):
         else:
             (x, total), buffers = jax.lax.scan(step, (x, total), layers)
         nnx.update(self.block, buffers)
-        return total if relaxed(depth) else x
+        if relaxed(depth):
+            return total
+        return x if isinstance(weight, float) else jax.tree.map(lambda leaf: weight * leaf, x)
 
 
 class Slim(Searchable):
@@ -221,4 +240,7 @@ class Slim(Searchable):
             )
         inside = np.arange(y.shape[-1]) < np.asarray(self.widths)[:, None]
         masks = jnp.asarray(inside, y.dtype)
+        if self.sparse and relaxed(choice):
+            k, weight = largest(choice)
+            return y * (weight * masks[k])
         return y * (choice @ masks if relaxed(choice) else masks[choice])

@@ -1,5 +1,6 @@
 """The adapter between Flax NNX modules and pure functions of pytrees."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +18,10 @@ class Net(NamedTuple):
     """A searchable network as pure functions.
 
     init: `key -> (params, state)`; state holds batch statistics and the like.
-    apply: `(params, state, arch, x, train=False) -> (y, state)`, for an int architecture or a
-      relaxed one. An architecture of concrete NumPy ints is compiled into a network of its own.
+    apply: `(params, state, arch, x, train=False, sparse=False) -> (y, state)`, for an int
+      architecture or a relaxed one. An architecture of concrete NumPy ints is compiled into a
+      network of its own. With `sparse`, of every simplex only the choice of the largest weight
+      runs, times its weight, as in GDAS (Dong and Yang 2019, arXiv 1910.04465).
     space: what there is to choose.
     module: `() -> nnx.Module`, the abstract network (shapes only).
     bind: `arch -> {name: choice}`.
@@ -58,18 +61,25 @@ def functional(
     bind = bind or (lambda arch: arch)
 
     graphs = {}
-    for train in (True, False):
+    for train, sparse in itertools.product((True, False), repeat=2):
         abstract.train() if train else abstract.eval()
-        graphs[train] = split(abstract, nnx.Param, Choice, ...)
+        for _, _, part in places:
+            part.sparse = sparse
+        graphs[train, sparse] = split(abstract, nnx.Param, Choice, ...)
 
     def init(key: jax.Array) -> tuple[Any, Any]:
         _, params, _, state = split(pooled(make, key), nnx.Param, Choice, ...)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(state)
 
     def apply(
-        params: Any, state: Any, arch: Architecture, x: Any, train: bool = False
+        params: Any,
+        state: Any,
+        arch: Architecture,
+        x: Any,
+        train: bool = False,
+        sparse: bool = False,
     ) -> tuple[Any, Any]:
-        graph, shape_p, shape_c, shape_s = graphs[train]
+        graph, shape_p, shape_c, shape_s = graphs[train, sparse]
         values = bind(arch)
         filled = [_filled(shape_p, params), _filled(shape_s, state)]
         decide = lambda path, v: v.replace(
@@ -80,7 +90,7 @@ def functional(
         y = module(x)
         return y, nnx.to_pure_dict(nnx.state(module, nnx.Not(nnx.Any(nnx.Param, Choice))))
 
-    return Net(init, apply, space, lambda: nnx.merge(*graphs[False]), bind)
+    return Net(init, apply, space, lambda: nnx.merge(*graphs[False, False]), bind)
 
 
 def _filled(shapes: nnx.State, values: Any) -> nnx.State:

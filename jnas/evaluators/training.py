@@ -1,0 +1,161 @@
+"""What a step of a training takes: examples in batches, settings, and the loss."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jnas.base import Architecture, InputError
+from jnas.evaluators.augment import Augment, augment, mix
+from jnas.evaluators.augment import check as check_augment
+from jnas.evaluators.mesh import split_batch
+from jnas.evaluators.shuffle import shuffled
+from jnas.nets import Net, dispatch
+from jnas.spaces.joint import hyperparameters
+
+DTYPES = ("float32", "bfloat16")
+AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs count from 0
+
+
+class Examples(NamedTuple):
+    """Labelled examples, raw; they are scaled by `(x - mean) / std` as they are used."""
+
+    x: Any  # [N, ...]
+    y: Any  # int32[N]
+    mean: Any = 0.0  # for the last axis of x
+    std: Any = 1.0
+
+    def scaled(self, raw: jax.Array) -> jax.Array:
+        """Raw examples as the inputs of a network, float32."""
+        return (raw.astype(jnp.float32) - self.mean) / self.std
+
+    def inputs(self, rows: jax.Array) -> jax.Array:
+        """The scaled inputs of some rows, float32."""
+        return self.scaled(self.x[rows])
+
+
+class Training(NamedTuple):
+    """How a network is trained. What is off by default costs nothing.
+
+    Attributes:
+      optimizer: it knows its schedule; or a function from the hyperparameters `{name: f32[]}` of
+        an architecture to an optimizer, whose initial state does not depend on them.
+      steps: how many.
+      batch_size: examples in a step.
+      augment: what is done to the images of every batch.
+      smoothing: the part of a label that is spread over all classes.
+      ema: decay of the average of weights and batch statistics that is evaluated in their place,
+        0 for none. It is corrected for its start, so that initial weights do not enter it.
+      dtype: of the forward and backward pass of a step, `float32` or `bfloat16`. Weights,
+        optimizer, batch statistics, the loss and all evaluation are float32.
+      validate_at: steps after which `train` measures too, such as `accuracy_at_100`.
+    """
+
+    optimizer: Any
+    steps: int
+    batch_size: int = 64
+    augment: Augment = Augment()
+    smoothing: float = 0.0
+    ema: float = 0.0
+    dtype: str = "float32"
+    validate_at: tuple[int, ...] = ()
+
+
+class Batches(NamedTuple):
+    """Shuffled and augmented batches, epoch after epoch."""
+
+    data: Examples
+    size: int  # of a batch; all examples where there are fewer
+    augment: Augment = Augment()
+
+    def first(self) -> jax.Array:
+        """The order before the first batch: int32[N]."""
+        return jnp.arange(self.data.y.shape[0])
+
+    def draw(self, key: jax.Array, order: jax.Array, i: Any) -> tuple[jax.Array, tuple]:
+        """Batch number `i`.
+
+        Every epoch is a new permutation that depends on `key` and the epoch only, and so does the
+        augmentation of a batch on `key` and `i`; the rest of an epoch that does not fill a batch
+        is dropped.
+
+        Args:
+          key: of the shuffling.
+          order: that of the batch before.
+          i: counts from 0.
+
+        Returns:
+          `(order, (x, y, share))`; `share` is that of mixed labels, or None.
+        """
+        data, n = self.data, self.data.y.shape[0]
+        size = min(self.size, n)
+        epoch, place = i // (n // size), i % (n // size)
+        words, wrap = dispatch.unwrapped(key)  # batched rows choose by mask, which keys cannot
+        shuffle = lambda: shuffled(jax.random.fold_in(wrap(words), epoch), n)
+        order = jax.lax.cond(place == 0, shuffle, lambda: order)
+        rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
+        if self.augment == Augment():
+            return order, (*split_batch((data.inputs(rows), data.y[rows])), None)
+        k_batch = jax.random.fold_in(jax.random.fold_in(key, AUGMENTATION), i)
+        x, share = augment(self.augment, k_batch, data.x[rows], data.scaled)
+        return order, (*split_batch((x, data.y[rows])), share)
+
+
+def check(training: Training, data: Examples) -> None:
+    """Raises `InputError` for a setting that cannot be."""
+    for name in ("smoothing", "ema"):
+        value = getattr(training, name)
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise InputError(f"{name}={value!r}: it has to be at least 0 and less than 1")
+    if training.dtype not in DTYPES:
+        raise InputError(f"dtype {training.dtype!r}: allowed are {', '.join(DTYPES)}")
+    at, steps = training.validate_at, training.steps
+    fine = isinstance(at, tuple | list) and all(type(i) is int and 1 <= i <= steps for i in at)
+    if not fine or len(set(at)) < len(at):
+        raise InputError(
+            f"validate_at={at!r}: different whole numbers from 1 to {steps} are needed"
+        )
+    check_augment(training.augment, data.x.shape)
+
+
+def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
+    """`(params, state, arch, batch, sparse=False) -> (loss, state)`, with the training's labels.
+
+    The network runs in the mode of training and in the training's dtype.
+    """
+
+    def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
+        x, y, share = batch
+        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
+        how = {"sparse": True} if sparse else {}
+        logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
+        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
+        return jnp.mean(_losses(logits.astype(jnp.float32), y, training.smoothing, share)), new
+
+    return f
+
+
+def optimizer_of(net: Net, training: Training, arch: Architecture) -> optax.GradientTransformation:
+    """The optimizer of an architecture's weights."""
+    rule = training.optimizer
+    return rule(hyperparameters(net.space, arch)) if callable(rule) else rule
+
+
+def _losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
+    """Cross-entropy of every row, with soft labels where there are any."""
+    if not smoothing and share is None:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, labels if share is None else mix(labels, share))
+
+
+def is_float(x: jax.Array) -> bool:
+    """Whether an array is of a floating dtype."""
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _cast(tree: Any) -> Any:
+    half = lambda x: x.astype(jnp.bfloat16) if is_float(x) else x
+    return jax.tree.map(half, tree)
