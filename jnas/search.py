@@ -13,7 +13,10 @@ from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, te
 from jnas.compiling import jit
 from jnas.faults import out_of_memory, warn
 from jnas.history import Result, Table, result_of
+from jnas.quick_keys import QUICK, quick
 from jnas.runs import Progress, RunFolder
+
+STRATEGIES = 2**31  # folded into a search's key for the keys of its strategy; rounds count from 1
 
 
 def search(
@@ -44,7 +47,7 @@ def search(
 
 def _init(key: jax.Array, strategy: Strategy, evaluator: Evaluator, space: Space) -> tuple:
     k_strategy, k_evaluator = jax.random.split(jax.random.fold_in(key, 0))
-    return strategy.init(k_strategy, template(space)), evaluator.init(k_evaluator)
+    return strategy.init(quick(k_strategy), template(space)), evaluator.init(k_evaluator)
 
 
 def _rounds(
@@ -58,19 +61,25 @@ def _rounds(
 ) -> tuple[tuple, Trials]:
     """Rounds `start` to `start + steps`; the key of a round depends on its number alone."""
 
-    def step(carry: tuple, hashed: jax.Array) -> tuple[tuple, Trials]:
+    # All hashed before the loop, at once; as data, since JAX's check for reused keys takes keys
+    # that a vmapped scan runs over for used ones. A strategy's are quick ones.
+    own = quick(jax.random.fold_in(key, STRATEGIES))
+
+    def hashes(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        strategic = jax.random.split(jax.random.fold_in(own, i + 1))
+        return jax.random.key_data(strategic), jax.random.key_data(jax.random.fold_in(key, i + 1))
+
+    def step(carry: tuple, hashed: tuple) -> tuple[tuple, Trials]:
         strategic, evaluating = carry
-        k_ask, k_evaluate, k_tell = jax.random.wrap_key_data(hashed, impl=jax.random.key_impl(key))
+        k_ask, k_tell = jax.random.wrap_key_data(hashed[0], impl=QUICK)
+        k_evaluate = jax.random.wrap_key_data(hashed[1], impl=jax.random.key_impl(key))
         trials = strategy.ask(k_ask, strategic, batch)
         trials, evaluating = evaluator.evaluate(k_evaluate, trials, evaluating)
         trials = settle(trials, "search")
         _, strategic = strategy.tell(k_tell, trials, strategic)
         return (strategic, evaluating), trials._replace(trace=(), grad=None)
 
-    # All hashed before the loop, at once; as data, since JAX's check for reused keys takes keys
-    # that a vmapped scan runs over for used ones.
-    hash_of = lambda i: jax.random.key_data(jax.random.split(jax.random.fold_in(key, i + 1), 3))
-    return jax.lax.scan(step, carry, jax.vmap(hash_of)(start + jnp.arange(steps)))
+    return jax.lax.scan(step, carry, jax.vmap(hashes)(start + jnp.arange(steps)))
 
 
 def run(

@@ -32,6 +32,7 @@ BELOW: dict[str, set[str]] = {
     "faults": set(),
     "files": set(),
     "preemption": set(),
+    "quick_keys": set(),
     "checkpoints": {"faults", "files"},
     "runs": {"base", "checkpoints", "cluster", "faults", "files", "preemption"},
     "reproduce": {
@@ -39,7 +40,7 @@ BELOW: dict[str, set[str]] = {
         *("analysis", "search", "files", "compiling"),
     },
     "history": {"base", "analysis"},
-    "search": {"base", "cluster", "compiling", "faults", "history", "runs"},
+    "search": {"base", "cluster", "compiling", "faults", "history", "quick_keys", "runs"},
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
