@@ -168,7 +168,7 @@ def test_a_complete_cell_of_four_nodes_has_no_crossings():
 
 def test_different_operations_have_different_colours():
     operations = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "mine"]
-    assert len(set(figures._colours(operations).values())) == len(operations)
+    assert len(set(figures.operation_colours(operations).values())) == len(operations)
 
 
 def test_a_cell_that_is_no_dag_is_refused():

@@ -294,7 +294,7 @@ def _arrow(axes: Axes, points: Sequence[tuple[float, float]], colour: str, faint
 # -------------------------------------------------------------------------------------- cells
 
 
-def _colours(operations: Sequence[str]) -> dict[str, str]:
+def operation_colours(operations: Sequence[str]) -> dict[str, str]:
     """One colour for each operation, its own where it has one."""
     colours = {name: _OPERATION_COLOURS[name] for name in operations if name in _OPERATION_COLOURS}
     palette = [_BLUE, _RED, _GREEN, _ORANGE, _PINK, _SKY, _BLACK]
@@ -321,7 +321,7 @@ def draw_cell(edges: Sequence[tuple[str, str, str]], *, title: str = "") -> Figu
     if not edges:
         raise ValueError("edges is empty: a cell has at least one (from_node, to_node, operation)")
     operations = [operation for _, _, operation in edges]
-    colours = _colours(operations)
+    colours = operation_colours(operations)
     layout = lay_out([(a, b) for a, b, _ in edges])
     nodes, spans = layout.nodes, layout.spans
 
