@@ -28,6 +28,8 @@ def search(
     *,
     steps: int,
     batch: int = 1,
+    every: int = 1,
+    look: Look | None = None,
 ) -> tuple[tuple[Any, Any], Trials]:
     """A whole search as one `lax.scan`; jit it, vmap it over keys or hyperparameters.
 
@@ -38,12 +40,14 @@ def search(
       space: shows the strategy the form of an architecture.
       steps: rounds of ask, evaluate and tell.
       batch: proposals in a round.
+      every: rounds for one row of the history: it shows the last of so many. A divisor of `steps`.
+      look: what the history shows of a round, as `run` has it.
 
     Returns:
-      `((strategy state, evaluator state), history)`, with leaves `[steps, batch, ...]`.
+      `((strategy state, evaluator state), history)`, with leaves `[steps / every, batch, ...]`.
     """
     start = _init(key, strategy, evaluator, space)
-    return _rounds(key, strategy, evaluator, start, jnp.int32(0), steps, batch)
+    return _rounds(key, strategy, evaluator, start, jnp.int32(0), steps, batch, every, look)
 
 
 def _init(key: jax.Array, strategy: Strategy, evaluator: Evaluator, space: Space) -> tuple:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -51,14 +52,15 @@ def weights_figure(
     rows = math.ceil(len(places) / columns)
     figure = Figure(figsize=(1.0 + 1.45 * columns, 1.1 + 1.25 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    handles = {}
+    top = 1.05 * max(np.max(mean @ x) for choices in places.values() for x in choices.values())
+    handles: dict[str, Any] = {}
     for axes, (place, choices) in zip(grid.flat, places.items(), strict=False):
         for choice, values in choices.items():
             (line,) = axes.plot(steps, mean @ values, color=colours[choice], linewidth=1.4)
             handles.setdefault(choice, line)
         axes.set_title(place, fontsize=8, pad=3)
         axes.tick_params(labelsize=7)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, top)
         axes.spines[["top", "right"]].set_visible(False)
         axes.locator_params(axis="x", nbins=3)
     for axes in list(grid.flat)[len(places) :]:
@@ -68,13 +70,12 @@ def weights_figure(
     figure.legend(
         list(handles.values()),
         list(handles),
-        loc="outside lower center",
-        ncols=min(len(handles), max(2, columns)),
+        loc="outside upper center",
+        ncols=min(len(handles), 2 * columns),
         frameon=False,
         fontsize=8,
+        title=title or None,
     )
-    if title:
-        figure.suptitle(title, fontsize=10)
     return figure
 
 
