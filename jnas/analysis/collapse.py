@@ -1,4 +1,4 @@
-"""A figure of one-shot searches: how good the derived cell is over time, and how many skips it has."""
+"""A figure of one-shot searches: how good the derived cell is, and how many skips it has."""
 
 from collections.abc import Mapping, Sequence
 
