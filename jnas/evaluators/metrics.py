@@ -1,6 +1,6 @@
 """Metrics of a classifier, from its confusion matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnas.base import Architecture
+from jnas.base import Architecture, InputError, Space, Trials
 from jnas.evaluators.mesh import split_batch
 from jnas.nets import Net
 
@@ -67,3 +67,45 @@ def measure(
 
     losses, matrices = jax.lax.map(part, (jnp.asarray(rows), jnp.asarray(weight)))
     return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
+
+
+def check_score(score: str | Callable, measured: Sequence[str], space: Space) -> None:
+    """Raises `InputError` for the name of a score that is neither measured nor counted."""
+    allowed = [*measured, *space.counts]
+    if isinstance(score, str) and score not in allowed:
+        raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
+
+
+def rated(
+    space: Space,
+    trials: Trials,
+    metrics: dict[str, jax.Array],
+    score: str | Callable[[dict[str, jax.Array]], jax.Array],
+    must: str = "loss",
+) -> Trials:
+    """The trials with their metrics, the counts of the space among them, and their scores.
+
+    Args:
+      space: of the architectures.
+      trials: proposals; rows without a weight have weight 1.
+      metrics: f32[n] each.
+      score: the metric that is the score (a loss counts negatively), or a function of all.
+      must: the metric that has to be finite; a row where it or the score is not fails.
+
+    Returns:
+      The trials; those that fail have weight 0 and score 0.
+    """
+    count = lambda f: jax.vmap(f)(trials.arch).astype(jnp.float32)
+    metrics = {**metrics, **{name: count(f) for name, f in space.counts.items()}}
+    if callable(score):
+        value = score(metrics)
+    else:
+        lower = score.partition("_at_")[0] in ("loss", "fit_loss")
+        value = -metrics[score] if lower else metrics[score]
+    weight = jnp.ones(value.shape[0]) if trials.weight is None else trials.weight
+    fine = jnp.isfinite(metrics[must]) & jnp.isfinite(value)
+    return trials._replace(
+        score=jnp.where(fine, value, 0.0),
+        weight=jnp.where(fine, weight, 0.0),
+        metrics={k: jnp.where(jnp.isfinite(v), v, 0.0) for k, v in metrics.items()},
+    )

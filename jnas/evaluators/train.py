@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
 from jnas.evaluators import resume
-from jnas.evaluators.metrics import measure, measured
+from jnas.evaluators.metrics import check_score, measure, measured, rated
 from jnas.evaluators.plans import Plan, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.training import (
@@ -208,9 +208,7 @@ def train(
             "an optimizer that is a function of hyperparameters and a net from "
             "jnas.evaluators.joint need each other: one of the two is missing"
         )
-    allowed = [*measured(training.validate_at), *net.space.counts]
-    if isinstance(score, str) and score not in allowed:
-        raise InputError(f"score {score!r}: allowed are {', '.join(allowed)}")
+    check_score(score, measured(training.validate_at), net.space)
     size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
     if size % parts:
         raise InputError(f"mesh.data={parts}: it has to divide the batch of {size} examples")
@@ -272,19 +270,7 @@ def train(
             raise InputError("validate_at: a training that goes on by budgets has no such steps")
         else:
             metrics, state = partial.evaluate(every, key, trials, state)
-        for name, count in net.space.counts.items():
-            metrics[name] = jax.vmap(count)(trials.arch).astype(jnp.float32)
-        if callable(score):
-            value = score(metrics)
-        else:
-            lower = score == "loss" or score.startswith("loss_at_")
-            value = -metrics[score] if lower else metrics[score]
-        fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(value)
-        return trials._replace(
-            score=jnp.where(fine, value, 0.0),
-            weight=jnp.where(fine, weight, 0.0),
-            metrics={k: jnp.where(jnp.isfinite(v), v, 0.0) for k, v in metrics.items()},
-        ), state
+        return rated(net.space, trials, metrics, score), state
 
     def halve() -> Evaluator | None:
         half = tuner.halved()

@@ -120,19 +120,33 @@ def check(training: Training, data: Examples) -> None:
     check_augment(training.augment, data.x.shape)
 
 
+def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
+    """`(params, state, arch, x, sparse=False) -> (logits, state)`, the logits in float32.
+
+    The network runs in the mode of training and in the training's dtype.
+    """
+
+    def f(params: Any, state: Any, arch: Architecture, x: Any, sparse: bool = False) -> tuple:
+        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
+        how = {"sparse": True} if sparse else {}
+        logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
+        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
+        return logits.astype(jnp.float32), new
+
+    return f
+
+
 def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
     """`(params, state, arch, batch, sparse=False) -> (loss, state)`, with the training's labels.
 
     The network runs in the mode of training and in the training's dtype.
     """
+    run = forward(net, training)
 
     def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
         x, y, share = batch
-        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
-        how = {"sparse": True} if sparse else {}
-        logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
-        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
-        return jnp.mean(_losses(logits.astype(jnp.float32), y, training.smoothing, share)), new
+        logits, new = run(params, state, arch, x, sparse)
+        return jnp.mean(losses(logits, y, training.smoothing, share)), new
 
     return f
 
@@ -143,7 +157,7 @@ def optimizer_of(net: Net, training: Training, arch: Architecture) -> optax.Grad
     return rule(hyperparameters(net.space, arch)) if callable(rule) else rule
 
 
-def _losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
+def losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
     """Cross-entropy of every row, with soft labels where there are any."""
     if not smoothing and share is None:
         return optax.softmax_cross_entropy_with_integer_labels(logits, y)
