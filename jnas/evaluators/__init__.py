@@ -5,9 +5,11 @@ from jnas.evaluators.joint import joint
 from jnas.evaluators.mesh import make_mesh
 from jnas.evaluators.remember import remembered
 from jnas.evaluators.scored import scored
+from jnas.evaluators.shared_scores import shared_scores
 from jnas.evaluators.tabular import tabular
 from jnas.evaluators.train import train
 from jnas.evaluators.training import Examples, Training
+from jnas.evaluators.weight_sharing import weight_sharing
 
 __all__ = [
     "Augment",
@@ -17,6 +19,8 @@ __all__ = [
     "make_mesh",
     "remembered",
     "scored",
+    "shared_scores",
     "tabular",
     "train",
+    "weight_sharing",
 ]
