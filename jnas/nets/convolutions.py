@@ -54,6 +54,23 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int = 1, dilation: int = 
     return _depthwise(size, x, weight)
 
 
+def conv_line(x: jax.Array, weight: jax.Array, axis: int, stride: int = 1) -> jax.Array:
+    """A convolution along one axis, a product over shifted copies, padded as `conv` is.
+
+    Args:
+      x: `[B, H, W, C]`.
+      weight: `[kernel, C, D]`, the kernel odd.
+      axis: 1 for columns, 2 for rows.
+      stride: the step between outputs along the axis.
+
+    Returns:
+      `[B, H, W, D]`, of the axis every `stride`-th.
+    """
+    cut = lambda x: jax.lax.slice_in_dim(x, 0, None, stride, axis)
+    taps = [cut(tap) for tap in _window(x, (weight.shape[0], 1, 1), axis)]
+    return jnp.concatenate(taps, -1) @ weight.reshape(-1, weight.shape[-1])
+
+
 def shifted(x: jax.Array, size: Size) -> list[jax.Array]:
     """The input as every tap of a kernel sees it: kernel^2 arrays `[B, H', W', C]`."""
     kernel, stride, dilation = size
