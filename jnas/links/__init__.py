@@ -23,6 +23,7 @@ from jnas.links.q_functions import linear_q, mlp_q, tabular_q
 from jnas.links.q_learning import q_learning
 from jnas.links.redraw import reject, without_repeats
 from jnas.links.reinforce import ppo, reinforce
+from jnas.links.sampling import frozen, open_gradually, sample_fairly, sample_sandwich
 from jnas.links.selection import (
     select_rank_exponential,
     select_rank_linear,
@@ -51,6 +52,7 @@ __all__ = [
     "edit_environment",
     "edit_q_learning",
     "flip_bits",
+    "frozen",
     "gaussian_process",
     "hill_climb",
     "hyperband",
@@ -67,6 +69,7 @@ __all__ = [
     "mutate_resample",
     "mutate_step",
     "one_fifth_rule",
+    "open_gradually",
     "per_budget",
     "ppo",
     "predictor_guided",
@@ -75,6 +78,8 @@ __all__ = [
     "rank_scores",
     "reinforce",
     "reject",
+    "sample_fairly",
+    "sample_sandwich",
     "sample_uniform",
     "score_by",
     "select_rank_exponential",
