@@ -40,6 +40,7 @@ BELOW: dict[str, set[str]] = {
     },
     "history": {"base", "analysis"},
     "search": {"base", "cluster", "compiling", "faults", "history", "runs"},
+    "one_shot": {"base", "evaluators", "nets", "recipes", "search"},
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
