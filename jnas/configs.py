@@ -346,16 +346,21 @@ def network_of(config: ConfigDict) -> tuple[Net, data.Dataset]:
 
     The test split stays closed.
     """
+    dataset, shape = dataset_of(config)
+    make = resolve("space", config.get("space", "nas_bench_201"), NETS)
+    net, values = call("net", make, **{**section(config, "net"), **shape}), searched(config)
+    return (joint(net, **values) if values else net), dataset
+
+
+def dataset_of(config: ConfigDict) -> tuple[data.Dataset, dict[str, int]]:
+    """The data set, and what a network has to know of it: `classes`, `image` and `inputs`."""
     settings = section(config, "data")
     dataset = call("data", data.load, settings.pop("name", "digits"), **settings)
     whole = (1, 1, *dataset.shape) if len(dataset.shape) == 1 else dataset.shape  # a vector: 1 x 1
     if len(whole) != 3 or whole[0] != whole[1]:
         told = f"data {dataset.name!r} has shape {dataset.shape}"
         raise InputError(f"{told}: square images or vectors needed")
-    make = resolve("space", config.get("space", "nas_bench_201"), NETS)
-    shape = {"classes": dataset.num_classes, "image": whole[0], "inputs": whole[2]}
-    net, values = call("net", make, **{**section(config, "net"), **shape}), searched(config)
-    return (joint(net, **values) if values else net), dataset
+    return dataset, {"classes": dataset.num_classes, "image": whole[0], "inputs": whole[2]}
 
 
 def examples(dataset: data.Dataset, split: data.Split) -> Examples:

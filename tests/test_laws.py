@@ -363,6 +363,11 @@ def test_it_solves_one_max_better_than_random(name: str) -> None:
         (chain(sample_uniform(SPACE), hyperband(sample_uniform(SPACE))), "put it first in the"),
         (chain(sample_uniform(SPACE), asha(sample_uniform(SPACE))), "put it first in the chain"),
         (successive_halving(keep_best(4)), "put a selection and a variation behind the memory"),
+        (chain(sample_uniform(SPACE), links.frozen(sample_uniform(SPACE), ())), "put it first in"),
+        (
+            chain(keep_best(4), links.open_gradually(SPACE, [(0, SPACE.num_choices)])),
+            "put it behind a sampler",
+        ),
         (chain(links.mnasnet("cost", 1.0)), "put a link that proposes to its left"),
         (chain(links.rank_scores(), sample_uniform(SPACE)), "put a link that proposes to its left"),
         (links.reject(keep_best(4), SPACE, one_max, 0.5), "put the whole chain"),

@@ -34,6 +34,7 @@ from jnas.links.relaxation import (
     softmax,
     sparsemax,
 )
+from jnas.links.sampling import frozen, open_gradually, sample_fairly, sample_sandwich
 from jnas.links.selection import (
     select_rank_exponential,
     select_rank_linear,
@@ -68,6 +69,7 @@ __all__ = [
     "entmax15",
     "flip_bits",
     "freeze",
+    "frozen",
     "gaussian_process",
     "gumbel_softmax",
     "hill_climb",
@@ -85,6 +87,7 @@ __all__ = [
     "mutate_resample",
     "mutate_step",
     "one_fifth_rule",
+    "open_gradually",
     "per_budget",
     "perturb",
     "ppo",
@@ -97,6 +100,8 @@ __all__ = [
     "reinforce",
     "reinmax",
     "reject",
+    "sample_fairly",
+    "sample_sandwich",
     "sample_uniform",
     "score_by",
     "select_rank_exponential",

@@ -121,7 +121,9 @@ def mutate_step(space: Space, rate: Any, ordered: Any = None, reflect: bool = Tr
         outside = (x + step < 0) | (x + step >= counts)
         return jnp.where(outside, x - step if reflect else x, x + step)
 
-    where = np.ones(counts.size, bool) if ordered is None else _mask(space, ordered)
+    where = np.ones(counts.size, bool)
+    if ordered is not None:
+        where = by_place(space, ordered, bool, "ordered", "booleans")
     return _mutation("mutate_step", space, rate, where & (counts > 1), change)
 
 
@@ -176,14 +178,21 @@ def _parents(who: str, space: Space, trials: Trials | None, n: int) -> jax.Array
     return x
 
 
-def _mask(space: Space, flags: Any) -> np.ndarray:
-    """Booleans by place, from a tree like `num_choices`: bool[L]."""
-    spread = lambda c, flag: np.broadcast_to(np.asarray(flag, bool), c.shape).ravel()
+def by_place(space: Space, tree: Any, dtype: type, name: str, what: str) -> np.ndarray:
+    """Values by place, from a tree like `num_choices` of values, or of arrays of them: [L].
+
+    Raises:
+      InputError: a tree of another form; it is called by its name, and says what is in it.
+    """
+
+    def spread(count: np.ndarray, x: Any) -> np.ndarray:
+        return np.broadcast_to(np.asarray(x, dtype), count.shape).ravel()
+
     try:
-        parts = jax.tree.map(spread, space.num_choices, flags)
+        parts = jax.tree.map(spread, space.num_choices, tree)
     except (TypeError, ValueError):
         raise InputError(
-            f"ordered={flags}: it has to be a tree of booleans in the form of num_choices, "
+            f"{name}={tree}: it has to be a tree of {what} in the form of num_choices, "
             f"{jax.tree.structure(space.num_choices)}"
         ) from None
     return np.concatenate(jax.tree.leaves(parts))

@@ -9,6 +9,7 @@ from law_tables import (
     multi_fidelity,
     q_learning,
     reinforce,
+    sampling,
     surrogate,
 )
 from law_tables.entry import Entry, Recipe
@@ -22,6 +23,7 @@ FAMILIES = (
     multi_fidelity,
     q_learning,
     reinforce,
+    sampling,
     surrogate,
 )
 RECIPES: dict[str, Recipe] = {k: r for family in FAMILIES for k, r in family.RECIPES.items()}
