@@ -174,20 +174,29 @@ def _search(args: list[str]) -> None:
         if cluster.is_first():
             _print(result_of(workdir) or {}, done, "the search is complete already")
         return
-    job = job_of(config, workdir)
-    result = run(
-        strategy_of(config, job.space),
-        job.evaluator,
-        job.space,
-        evaluations=config.get("evaluations", 100),
-        batch=config.get("batch", 1),
-        seed=config.get("seed", 0),
-        seeds=config.get("seeds", 1),
-        chunk=config.get("chunk", 0) or None,
-        workdir=workdir,
-        setting=setting,
-        verbose=cluster.is_first(),
-    )
+    if config.get("supernet"):
+        from jnas.supernet_search import find
+
+        one_shot = find(config, workdir, setting, cluster.is_first())
+        result, pictures = one_shot.result, one_shot.figures
+        space, net, dataset = one_shot.final.space, one_shot.final, one_shot.dataset
+    else:
+        job = job_of(config, workdir)
+        space, net, dataset = job.space, job.net, job.dataset
+        pictures = {}
+        result = run(
+            strategy_of(config, space),
+            job.evaluator,
+            space,
+            evaluations=config.get("evaluations", 100),
+            batch=config.get("batch", 1),
+            seed=config.get("seed", 0),
+            seeds=config.get("seeds", 1),
+            chunk=config.get("chunk", 0) or None,
+            workdir=workdir,
+            setting=setting,
+            verbose=cluster.is_first(),
+        )
     summary: dict[str, Any] = {
         "best_architecture": result.best_architecture,
         "best_score": result.best_score,
@@ -200,8 +209,8 @@ def _search(args: list[str]) -> None:
     }
     if "repeated" in result.history:
         summary["repeated"] = int(result.history["repeated"].sum())
-    if job.net is not None:
-        summary |= _final(config, job.net, job.dataset, result.best, workdir / "final")
+    if net is not None:
+        summary |= _final(config, net, dataset, result.best, workdir / "final")
         name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
     else:
         name = config.get("score", "val_acc_200")
@@ -216,9 +225,13 @@ def _search(args: list[str]) -> None:
         return
     if config.get("fitness"):
         name = "fitness"
+    if config.get("supernet"):
+        name = "score with shared weights"
     figures.save(result.plot(name), workdir / "search.png")
-    if job.space.edges is not None:
-        drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")
+    for word, picture in pictures.items():
+        figures.save(picture, workdir / f"{word}.png")
+    if space.edges is not None:
+        drawing = figures.draw_cell(space.edges(result.best), title="best cell")
     else:
         words = [w.partition("=") for w in result.best_architecture.split()]
         drawing = figures.draw_choices([(a, c) for a, _, c in words], title="best architecture")
