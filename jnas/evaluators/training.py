@@ -120,19 +120,34 @@ def check(training: Training, data: Examples) -> None:
     check_augment(training.augment, data.x.shape)
 
 
-def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
-    """`(params, state, arch, batch, sparse=False) -> (loss, state)`, with the training's labels.
+def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
+    """`(params, state, arch, x, sparse=False) -> (logits, state)`.
 
-    The network runs in the mode of training and in the training's dtype.
+    The network runs in the mode of training and in the training's dtype; its logits are float32,
+    or wider where all is.
     """
 
-    def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
-        x, y, share = batch
+    def f(params: Any, state: Any, arch: Architecture, x: Any, sparse: bool = False) -> tuple:
         small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
         how = {"sparse": True} if sparse else {}
         logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
         new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
-        return jnp.mean(_losses(logits.astype(jnp.float32), y, training.smoothing, share)), new
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), new
+
+    return f
+
+
+def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
+    """`(params, state, arch, batch, sparse=False) -> (loss, state)`, with the training's labels.
+
+    The network runs as in `forward`.
+    """
+    run = forward(net, training)
+
+    def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
+        x, y, share = batch
+        logits, new = run(params, state, arch, x, sparse)
+        return jnp.mean(_losses(logits, y, training.smoothing, share)), new
 
     return f
 

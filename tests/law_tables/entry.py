@@ -20,6 +20,7 @@ class Entry(NamedTuple):
       for bit in all.
     exact: a vmapped search equals the single one bit for bit; else its first rounds propose the
       same, before rounding in the training of a network has had a choice to tip.
+    relaxed: its proposals are relaxed, and the evaluator gives the gradient of a loss.
     """
 
     make: Callable[[Space], Strategy]
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
     rtol: float = 1e-6
     vmap_rtol: float = 0.0
     exact: bool = True
+    relaxed: bool = False
 
 
 class Recipe(NamedTuple):
