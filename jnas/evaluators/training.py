@@ -121,10 +121,9 @@ def check(training: Training, data: Examples) -> None:
 
 
 def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
-    """`(params, state, arch, x, sparse=False) -> (logits, state)`.
+    """`(params, state, arch, x, sparse=False) -> (logits, state)`, the logits in float32 or wider.
 
-    The network runs in the mode of training and in the training's dtype; its logits are float32,
-    or wider where all is.
+    The network runs in the mode of training and in the training's dtype.
     """
 
     def f(params: Any, state: Any, arch: Architecture, x: Any, sparse: bool = False) -> tuple:
@@ -140,14 +139,14 @@ def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]
 def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
     """`(params, state, arch, batch, sparse=False) -> (loss, state)`, with the training's labels.
 
-    The network runs as in `forward`.
+    The network runs in the mode of training and in the training's dtype.
     """
     run = forward(net, training)
 
     def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
         x, y, share = batch
         logits, new = run(params, state, arch, x, sparse)
-        return jnp.mean(_losses(logits, y, training.smoothing, share)), new
+        return jnp.mean(losses(logits, y, training.smoothing, share)), new
 
     return f
 
@@ -158,7 +157,7 @@ def optimizer_of(net: Net, training: Training, arch: Architecture) -> optax.Grad
     return rule(hyperparameters(net.space, arch)) if callable(rule) else rule
 
 
-def _losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
+def losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
     """Cross-entropy of every row, with soft labels where there are any."""
     if not smoothing and share is None:
         return optax.softmax_cross_entropy_with_integer_labels(logits, y)
