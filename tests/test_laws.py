@@ -215,13 +215,17 @@ def test_the_second_step_compiles_nothing(name: str) -> None:
 
 @every
 def test_a_scan_equals_the_python_loop_bit_for_bit(name: str) -> None:
-    run = compiled(name)
+    run, rtol = compiled(name), ENTRIES[name].scan_rtol
     state, history = run.init(jax.random.key(0)), []
     for number in rounds_of(0):
         state, trials = run.step(state, number)
         history.append(trials)
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *history)
-    same(run.scan(run.init(jax.random.key(0)), rounds_of(0)), (state, stacked))
+    found = run.scan(run.init(jax.random.key(0)), rounds_of(0))
+    if not rtol:
+        same(found, (state, stacked))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol, atol=rtol / 10)
+    jax.tree.map(close, found, (state, stacked))
 
 
 @every
@@ -545,4 +549,4 @@ def test_a_recipe_beats_random_search_on_the_table(
 
 def test_every_public_link_and_recipe_stands_in_the_table_of_laws() -> None:
     assert set(jnas.links.__all__) <= set(ENTRIES)
-    assert set(jnas.recipes.STRATEGIES) == set(RECIPES)
+    assert set(jnas.recipes.STRATEGIES) | set(jnas.recipes.GRADIENT) == set(RECIPES)
