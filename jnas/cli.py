@@ -335,7 +335,7 @@ def _list(args: list[str]) -> None:
 
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "spaces": lambda: dict(spaces.SPACES),
-        "strategies": lambda: dict(recipes.STRATEGIES),
+        "strategies": lambda: {**recipes.STRATEGIES, **recipes.GRADIENT},
         "datasets": lambda: {n: None for n in data.names()},
         "tables": lambda: dict(tables.TABLES),
         "reproductions": lambda: dict(reproduce.REPRODUCTIONS),
@@ -344,7 +344,8 @@ def _list(args: list[str]) -> None:
         raise InputError(f"jnas list {' '.join(args)}: allowed: {', '.join(kinds)}")
     for name, made in sorted(kinds[args[0]]().items()):
         about = (made.__doc__ or "").strip().split("\n")[0] if made else ""
-        print(f"{name:24s}{about}".rstrip())
+        needs = " (needs a supernet)" if made in recipes.GRADIENT.values() else ""
+        print(f"{name:24s}{about}{needs}".rstrip())
     if args[0] == "datasets":
         print("or any prepared TFDS name, such as cifar10, or the path of a prepared TFDS folder")
 

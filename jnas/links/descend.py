@@ -73,13 +73,14 @@ def descend(
     return Strategy(init, ask, tell)
 
 
-def freeze(tells: int) -> Strategy:
+def freeze(tells: int | Callable[[jax.Array], jax.Array]) -> Strategy:
     """Keeps the links to its left from learning for a while, in which the weights train alone.
 
     The warm-up of PC-DARTS (Xu et al. 2020, arXiv 1907.05737), P-DARTS and DrNAS.
 
     Args:
-      tells: so many, counted where a row counts.
+      tells: how many at first, counted where a row counts; or a function from the tells so far to
+        whether they rest now.
 
     Returns:
       A link for the feedback path.
@@ -87,13 +88,14 @@ def freeze(tells: int) -> Strategy:
     Raises:
       InputError: the number is negative.
     """
-    if tells < 0:
+    if not callable(tells) and tells < 0:
         raise InputError(f"freeze({tells}): a number of tells of at least 0 is needed")
 
     def tell(key: jax.Array, trials: Trials, state: jax.Array) -> tuple[Trials, jax.Array]:
         del key
         trials = with_gradient(trials, "freeze")
-        passed = trials._replace(weight=trials.weight * (state >= tells))
+        rests = tells(state) if callable(tells) else state < tells
+        passed = trials._replace(weight=jnp.where(rests, 0.0, trials.weight))
         return passed, state + told(trials)
 
     return Strategy(lambda key, arch: jnp.int32(0), pass_on, tell)

@@ -22,6 +22,19 @@ from jnas.recipes.evolution import (
     regularized_evolution,
     self_adaptive_evolution,
 )
+from jnas.recipes.gradient import (
+    GRADIENT,
+    asap,
+    darts,
+    drnas,
+    fair_darts,
+    gdas,
+    p_darts,
+    pc_darts,
+    reinmax_nas,
+    sdarts_rs,
+    snas,
+)
 from jnas.recipes.local import hill_climbing, local_search, simulated_annealing
 from jnas.recipes.multi_fidelity import asha, bohb, hyperband, successive_halving
 from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
@@ -29,15 +42,21 @@ from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
+    "GRADIENT",
     "STRATEGIES",
+    "asap",
     "asha",
     "bananas",
     "bohb",
+    "darts",
     "double_dqn",
     "dqn",
+    "drnas",
     "edit_dqn",
     "edit_q_learning",
     "enas_controller",
+    "fair_darts",
+    "gdas",
     "genetic",
     "gp_bo",
     "hill_climbing",
@@ -47,6 +66,8 @@ __all__ = [
     "mu_comma_lambda",
     "npenas",
     "nsga2",
+    "p_darts",
+    "pc_darts",
     "ppo",
     "predictor_evolution",
     "q_learning",
@@ -54,8 +75,11 @@ __all__ = [
     "regularized_evolution",
     "reinforce",
     "reinforce_rnn",
+    "reinmax_nas",
+    "sdarts_rs",
     "self_adaptive_evolution",
     "simulated_annealing",
+    "snas",
     "successive_halving",
     "tpe",
 ]
