@@ -25,11 +25,23 @@ from jnas.recipes.evolution import (
 from jnas.recipes.local import hill_climbing, local_search, simulated_annealing
 from jnas.recipes.multi_fidelity import asha, bohb, hyperband, successive_halving
 from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
+from jnas.recipes.sharing import (
+    SHARING,
+    OneShot,
+    enas,
+    fairnas,
+    few_shot,
+    once_for_all,
+    rs_ws,
+    spos,
+)
 from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
+    "SHARING",
     "STRATEGIES",
+    "OneShot",
     "asha",
     "bananas",
     "bohb",
@@ -37,7 +49,10 @@ __all__ = [
     "dqn",
     "edit_dqn",
     "edit_q_learning",
+    "enas",
     "enas_controller",
+    "fairnas",
+    "few_shot",
     "genetic",
     "gp_bo",
     "hill_climbing",
@@ -47,6 +62,7 @@ __all__ = [
     "mu_comma_lambda",
     "npenas",
     "nsga2",
+    "once_for_all",
     "ppo",
     "predictor_evolution",
     "q_learning",
@@ -54,8 +70,10 @@ __all__ = [
     "regularized_evolution",
     "reinforce",
     "reinforce_rnn",
+    "rs_ws",
     "self_adaptive_evolution",
     "simulated_annealing",
+    "spos",
     "successive_halving",
     "tpe",
 ]
