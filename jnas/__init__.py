@@ -16,6 +16,7 @@ from jnas.base import (
 )
 from jnas.final import train_final
 from jnas.history import Result
+from jnas.one_shot import one_shot
 from jnas.search import run, search
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "links",
     "mixture",
     "nets",
+    "one_shot",
     "recipes",
     "replay",
     "run",

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jnas.base import Architecture, Trials
-from jnas.evaluators import shared_scores, weight_sharing
 from jnas.evaluators.plans import Plan
 from jnas.evaluators.shared import Shared
+from jnas.evaluators.shared_scores import shared_scores
 from jnas.evaluators.training import Examples, Training
+from jnas.evaluators.weight_sharing import weight_sharing
 from jnas.nets import Net
 from jnas.recipes.sharing import OneShot
 from jnas.search import search

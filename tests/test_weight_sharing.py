@@ -1,6 +1,10 @@
 """Weight sharing: every step against a plain loop, and what does not move, bit for bit."""
 
 import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from test_mesh import environment
 
 import jnas
 from jnas.base import InputError, Trials, choice_counts, propose, sample, template
@@ -494,7 +499,23 @@ def test_seeds_side_by_side_train_and_search_as_each_alone() -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Any) -> None:
+def test_rows_scored_on_several_devices_have_the_same_bits(tmp_path: Path) -> None:
+    probe = Path(__file__).with_name("sharing_mesh_probe.py")
+    done = subprocess.run(
+        [sys.executable, str(probe)],
+        env=environment(tmp_path, devices=4),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert [found[pop].pop("devices") for pop in ("1", "2", "4")] == [1, 2, 4]
+    assert found["1"] == found["2"] == found["4"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     go = functools.partial(
         jnas.run,
         sample_uniform(NET.space),

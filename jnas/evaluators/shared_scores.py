@@ -116,7 +116,8 @@ def _renewal(net: Net, source: Examples, batch_size: int) -> Callable[..., Any]:
     def renewed(params: Any, state: Any, arch: Architecture) -> Any:
         if not any(known(momentum) for momentum in jax.tree.leaves(keep)):
             return state
-        blank = jax.tree.map(lambda m, s: jnp.zeros_like(s) if known(m) else s, keep, state)
+        zero = lambda m, s: jnp.zeros(s.shape, s.dtype) if known(m) else s
+        blank = jax.tree.map(zero, keep, state)
 
         def add(total: Any, i: jax.Array) -> tuple[Any, None]:
             _, new = net.apply(params, blank, arch, source.inputs(i), train=True)

@@ -43,7 +43,7 @@ def weight_sharing(
     rows: str = "each",
     steps: int = 1,
     score_batches: int = 1,
-    teacher: Architecture | None = None,
+    teacher: Architecture | Callable[[Architecture], Architecture] | None = None,
     distill: float = 1.0,
     begin: Shared | None = None,
     split: int | None = None,
@@ -88,7 +88,8 @@ def weight_sharing(
       rows: `each`, `mean` or `sum`.
       steps: for each row, or for the round.
       score_batches: 0 for none.
-      teacher: an architecture of ints, such as `jnas.links.sampling.largest(space)`.
+      teacher: an architecture of ints, such as `jnas.links.sampling.largest(space)`, or a function
+        from that of a row to its teacher's, such as `enlarge(space, ordered)`.
       distill: the part of soft labels, in [0, 1].
       begin: the state of an earlier training, of one supernet: of `jnas.search`, `carry[1]`.
       split: the place whose choices split the supernet.
@@ -118,9 +119,9 @@ def weight_sharing(
         )
     route = None if split is None else routes(net, split)
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
-    if teacher is not None:
-        teacher = jax.tree.map(jnp.asarray, teacher)
-    loss_of, used_by = _taught(net, training, teacher, distill), used_params(net)
+    same_for_all = not callable(teacher)
+    teacher_of = teacher if callable(teacher) else lambda arch: jax.tree.map(jnp.asarray, teacher)
+    loss_of, used_by = _taught(net, training, teacher_of, distill), used_params(net)
 
     def init(key: jax.Array) -> Shared:
         fresh = start(net, training, fit_on, score_on, key)
@@ -133,11 +134,11 @@ def weight_sharing(
         (found, state), grads = grad(shared.params, state, arch, batch, soft)
         return found, state, grads
 
-    def soft_labels(shared: Shared, batch: tuple) -> Any:
+    def soft_labels(shared: Shared, batch: tuple, arch: Architecture) -> Any:
         if teacher is None:
             return None
-        logits, _ = forward(net, training)(shared.params, shared.state, teacher, batch[0])
-        return jax.nn.softmax(logits)
+        run = forward(net, training)
+        return jax.nn.softmax(run(shared.params, shared.state, teacher_of(arch), batch[0])[0])
 
     def descend(shared: Shared, arch: Any, grads: Any, state: Any, found: Any, used: Any) -> Shared:
         new = take_step(net, training, shared, arch, grads, state, found)
@@ -154,7 +155,8 @@ def weight_sharing(
 
             def step(now: Shared, _: None) -> tuple[Shared, jax.Array]:
                 now, batch = draw_fit(training, fit_on, own_key, now)
-                found, state, grads = gradient(now, now.state, arch, batch, soft_labels(now, batch))
+                soft = soft_labels(now, batch, arch)
+                found, state, grads = gradient(now, now.state, arch, batch, soft)
                 return descend(now, arch, grads, state, found, used_by(arch)), found
 
             new, found = jax.lax.scan(step, mine, length=steps)
@@ -168,11 +170,13 @@ def weight_sharing(
 
         def step(old: Shared, _: None) -> tuple[Shared, jax.Array]:
             now, batch = draw_fit(training, fit_on, key, old)
-            soft = soft_labels(now, batch)
+            first = jax.tree.map(lambda x: x[0], archs)
+            known = soft_labels(now, batch, first) if same_for_all else None
 
             def row(carry: tuple, item: tuple) -> tuple[tuple, jax.Array]:
                 total, state, used, count = carry
                 arch, on = item
+                soft = known if same_for_all else soft_labels(now, batch, arch)
                 found, new, grads = gradient(now, state, arch, batch, soft)
                 on = on & jnp.isfinite(found)
                 add = lambda t, g: t + jnp.where(on, g, 0)
@@ -180,13 +184,12 @@ def weight_sharing(
                 used = jax.tree.map(lambda u, m: u | (m & on), used, used_by(arch))
                 return (total, _where(on, new, state), used, count + on), found
 
-            arch = jax.tree.map(lambda x: x[0], archs)
-            nothing = jax.tree.map(jnp.zeros_like, (now.params, used_by(arch)))
+            nothing = jax.tree.map(jnp.zeros_like, (now.params, used_by(first)))
             begun = (nothing[0], now.state, nothing[1], jnp.int32(0))
             (total, state, used, count), found = jax.lax.scan(row, begun, (archs, live))
             share = 1 / jnp.maximum(count, 1) if rows == "mean" else 1.0
             grads = jax.tree.map(lambda g: g * share, total)
-            new = descend(now, arch, grads, state, jnp.float32(0), used)
+            new = descend(now, first, grads, state, jnp.float32(0), used)
             return _where(count > 0, new, old), found
 
         shared, found = jax.lax.scan(step, shared, length=steps)
@@ -238,7 +241,7 @@ def keep_unused(used: Any, new: Shared, old: Shared) -> Shared:
     return new._replace(params=undo(old.params, new.params), optimizer=optimizer)
 
 
-def _taught(net: Net, training: Training, teacher: Any, distill: float) -> Callable[..., tuple]:
+def _taught(net: Net, training: Training, teacher_of: Any, distill: float) -> Callable[..., tuple]:
     """`(params, state, arch, batch, soft) -> (loss, state)`, from labels and soft labels."""
     run = forward(net, training)
 
@@ -249,7 +252,7 @@ def _taught(net: Net, training: Training, teacher: Any, distill: float) -> Calla
         if soft is None:
             return hard, new
         cross = -jnp.mean(jnp.sum(soft * jax.nn.log_softmax(logits), -1))
-        equal = jax.tree.map(lambda a, b: jnp.all(a == b), arch, teacher)
+        equal = jax.tree.map(lambda a, b: jnp.all(a == b), arch, teacher_of(arch))
         part = jnp.where(jnp.all(jnp.stack(jax.tree.leaves(equal))), 0.0, distill)
         return (1 - part) * hard + part * cross, new
 

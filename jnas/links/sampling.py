@@ -1,6 +1,6 @@
 """Samplers of shared weights: which architectures a supernet trains on, whatever they score."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,18 @@ def largest(space: Space) -> Architecture:
 def smallest(space: Space) -> Architecture:
     """The architecture whose every choice is the first: the smallest where choices rise."""
     return jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.int32), space.num_choices)
+
+
+def enlarge(space: Space, ordered: Any) -> Callable[[Architecture], Architecture]:
+    """A function that makes the choices of ordered places the last, and leaves the others.
+
+    Args:
+      space: of the architectures.
+      ordered: see `sample_sandwich`.
+    """
+    rising, counts = _rising(space, ordered), choice_counts(space)
+    last = jnp.asarray(counts - 1, jnp.int32)
+    return lambda arch: from_vector(space, jnp.where(rising, last, to_vector(space, arch)))
 
 
 def fair_rows(space: Space) -> int:

@@ -38,6 +38,16 @@ from jnas.recipes.gradient import (
 from jnas.recipes.local import hill_climbing, local_search, simulated_annealing
 from jnas.recipes.multi_fidelity import asha, bohb, hyperband, successive_halving
 from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
+from jnas.recipes.sharing import (
+    SHARING,
+    OneShot,
+    enas,
+    fairnas,
+    few_shot,
+    once_for_all,
+    rs_ws,
+    spos,
+)
 from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
@@ -45,6 +55,9 @@ __all__ = [
     "GRADIENT",
     "STRATEGIES",
     "asap",
+    "SHARING",
+    "STRATEGIES",
+    "OneShot",
     "asha",
     "bananas",
     "bohb",
@@ -54,9 +67,12 @@ __all__ = [
     "drnas",
     "edit_dqn",
     "edit_q_learning",
+    "enas",
     "enas_controller",
     "fair_darts",
     "gdas",
+    "fairnas",
+    "few_shot",
     "genetic",
     "gp_bo",
     "hill_climbing",
@@ -68,6 +84,7 @@ __all__ = [
     "nsga2",
     "p_darts",
     "pc_darts",
+    "once_for_all",
     "ppo",
     "predictor_evolution",
     "q_learning",
@@ -80,6 +97,10 @@ __all__ = [
     "self_adaptive_evolution",
     "simulated_annealing",
     "snas",
+    "rs_ws",
+    "self_adaptive_evolution",
+    "simulated_annealing",
+    "spos",
     "successive_halving",
     "tpe",
 ]

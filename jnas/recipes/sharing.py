@@ -23,7 +23,7 @@ from jnas.links import (
     select_uniform,
     without_repeats,
 )
-from jnas.links.sampling import fair_rows, largest
+from jnas.links.sampling import enlarge, fair_rows, largest
 from jnas.recipes.evolution import nsga2
 from jnas.recipes.policy_gradient import enas_controller
 
@@ -71,8 +71,9 @@ def spos(
     Guo et al. 2020, "Single Path One-Shot Neural Architecture Search with Uniform Sampling", arXiv
     1904.00420. Every step trains one uniform path. Evolution (algorithm 1) keeps the 10 best and
     breeds 50 a generation for 20 generations, half by mutation at a rate of 0.1 and half by
-    crossover; none is evaluated twice. Give `shared_scores` the training examples and
-    `recalibrate=200` for its batch statistics of 200 batches.
+    crossover. None is evaluated twice: the published code fills a generation that has too few new
+    children with random paths, here one child in ten is random. Give `shared_scores` the training
+    examples and `recalibrate=200` for its batch statistics of 200 batches.
 
     Args:
       space: the space to search.
@@ -253,11 +254,12 @@ def once_for_all(
     arXiv 1908.09791: progressive shrinking. Choices open one by one, leaf of the space by leaf,
     the largest first. Every step takes the mean gradient of the largest open architecture, the
     smallest one and random ones (the sandwich rule of Yu and Huang 2019, arXiv 1903.05134), on the
-    labels and on the outputs of the largest in equal parts (`kd_ratio` 1 of the published code,
-    `train_ofa_net.py`; its teacher is a copy that rests, here it learns too, as in BigNAS, Yu et
-    al. 2020, arXiv 2003.11142). Evolution has the settings of its code (`EvolutionFinder`): a
-    population of 100, a quarter of them parents, half of the children by mutation at a rate of 0.1.
-    Its code ranks by a predictor for 500 generations; here every child is scored.
+    labels and on the outputs of the largest of its kind in equal parts (`kd_ratio` 1 of the
+    published code, `train_ofa_net.py`; its teacher is a copy that rests, here it learns too, as in
+    BigNAS, Yu et al. 2020, arXiv 2003.11142). Evolution has the settings of its code
+    (`EvolutionFinder`): a population of 100, a quarter of them parents, half of the children by
+    mutation at a rate of 0.1. Its code ranks by a predictor for 500 generations; here every child
+    is scored.
 
     Args:
       space: the space to search, with rising choices, as of `Slim` and `Repeat`.
@@ -279,9 +281,8 @@ def once_for_all(
     _positive(steps=steps, batch=batch)
     stages = shrinking_stages(space, steps * batch, warm, ordered, order)
     strategy = chain(sample_sandwich(space, ordered), open_gradually(space, stages))
-    options = {"rows": "mean", "teacher": largest(space), "distill": distill, **QUIET}
-    if ordered is not None:  # a random operation is nobody's largest
-        options = {"rows": "mean", **QUIET}
+    teacher = largest(space) if ordered is None else enlarge(space, ordered)
+    options = {"rows": "mean", "teacher": teacher, "distill": distill, **QUIET}
     train = Train(strategy, steps * batch, batch, steps, options)
     search = _evolution(space, population, generations, parents, 0.1)
     return OneShot((train,), lambda state: search)
@@ -315,7 +316,7 @@ def shrinking_stages(
         raise InputError(f"order={list(leaves)}: the numbers 0 to {len(counts) - 1}, each once")
     pairs = zip(flags, counts, strict=True)
     rising = [np.broadcast_to(np.asarray(flag, bool), count.shape) for flag, count in pairs]
-    now = [np.where(r, 1, c) for r, c in zip(rising, counts, strict=True)]
+    now: list[Any] = [np.where(r, 1, c) for r, c in zip(rising, counts, strict=True)]
     opened = [list(now)]
     for leaf in leaves:
         for k in range(2, int(np.max(np.where(rising[leaf], counts[leaf], 1))) + 1):
@@ -327,6 +328,7 @@ def shrinking_stages(
 
 
 QUIET = {"score_batches": 0}  # where nothing learns from the scores, they need not be computed
+IMMIGRANTS = 0.1  # of the children of evolution
 
 
 def _paths(space: Space, steps: int) -> Train:
@@ -338,13 +340,19 @@ def _paths(space: Space, steps: int) -> Train:
 def _evolution(
     space: Space, population: int, generations: int, parents: int, mutation: float
 ) -> Find:
-    """The best ever found breed, half by mutation, half by crossover, and nothing twice."""
+    """The best ever found breed, half by mutation, half by crossover, and nothing twice.
+
+    A small neighbourhood has nothing new after a while: the random ones find it elsewhere.
+    """
     _positive(population=population, generations=generations)
     mutated = chain(keep_best(parents), select_uniform(), mutate_resample(space, mutation))
     crossed = chain(keep_best(parents), select_uniform(arity=2), crossover_uniform())
-    strategy = mixture(sample_uniform(space), mixture(mutated, crossed, 0.5), first(population))
+    uniform = sample_uniform(space)
+    children = mixture(uniform, mixture(mutated, crossed, 0.5), IMMIGRANTS)
+    strategy = mixture(uniform, children, first(population))
     evaluations = population * generations
-    return Find(without_repeats(strategy, space, evaluations), evaluations, population, {})
+    fresh = without_repeats(strategy, space, evaluations, tries=256)
+    return Find(fresh, evaluations, population, {})
 
 
 def _whole(number: int, batch: int) -> int:
