@@ -18,7 +18,7 @@ from jnas.base import InputError
 from jnas.nets.choices import OneOf, Repeat, Searchable, largest, relaxed
 from jnas.nets.darts_ops import edge_options, preprocess
 from jnas.nets.functional import Net, functional
-from jnas.nets.initial import lecun_uniform
+from jnas.nets.initial import idle, lecun_uniform
 from jnas.nets.layers import BatchNorm, Conv
 from jnas.spaces.darts import CELLS, NODES, OPERATIONS, PAIRS
 from jnas.spaces.darts_counts import STEM, Cell, cells
@@ -67,6 +67,7 @@ class DartsCell(nnx.Module):
 
     def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
         kind = "reduce" if spec.reduces else "normal"
+        rngs = idle(rngs)
         self.before = preprocess(spec.before, spec.width, spec.halves, rngs=rngs)
         self.last = preprocess(spec.last, spec.width, False, rngs=rngs)
         self.reduces = spec.reduces
@@ -87,7 +88,8 @@ class DartsCell(nnx.Module):
                 options |= {f"{op}_inside": Reducing(made, 1) for op, made in still.items()}
             inner.append(Pick(max(node, 1), f"{name}_inside"))
             edges.append(OneOf(options, name))
-        self.picks, self.inner, self.edges = (nnx.List(x) for x in (picks, inner, edges))
+        self.picks, self.inner = nnx.List(picks), nnx.List(inner)
+        self.edges: Any = nnx.List(edges)
 
     def __call__(self, carry: tuple) -> tuple:
         before, last, *rest = carry
