@@ -174,6 +174,8 @@ def _search(args: list[str]) -> None:
         if cluster.is_first():
             _print(result_of(workdir) or {}, done, "the search is complete already")
         return
+    net: Any
+    dataset: Any
     if config.get("supernet"):
         from jnas.supernet_search import find
 

@@ -121,7 +121,6 @@ def check(training: Training, data: Examples) -> None:
 
 
 def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
-    """`(params, state, arch, x, sparse=False) -> (logits, state)`, the logits in float32.
     """`(params, state, arch, x, sparse=False) -> (logits, state)`, the logits in float32 or wider.
 
     The network runs in the mode of training and in the training's dtype.
@@ -132,7 +131,6 @@ def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]
         how = {"sparse": True} if sparse else {}
         logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
         new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
-        return logits.astype(jnp.float32), new
         return logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), new
 
     return f

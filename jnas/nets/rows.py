@@ -35,7 +35,7 @@ def pointwise(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def conv_3x3(x: jax.Array, weight: jax.Array, image: int) -> jax.Array:
-    """A convolution of few channels, zero-padded: `[C, H W B]` by `[3, 3, C, D]` to `[D, H W B]`."""
+    """A convolution of few channels, zero-padded: `[C, H W B]`, `[3, 3, C, D]` to `[D, H W B]`."""
     offsets = ((-1, 0, 1), (-1, 0, 1))
     full, start = _framed(x, offsets, image)
     columns = []
