@@ -7,6 +7,7 @@ architectures and then search it with frozen weights.
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,8 +201,8 @@ class _Job(NamedTuple):
         """A setting of the section `supernet`."""
         return section(self.config, "supernet").get(name, otherwise)
 
-    def strategy(self, registry: Mapping[str, Callable], *args: Any) -> Any:
-        settings = section(self.config, "strategy")
+    def strategy(self, registry: Mapping[str, Callable], *args: Any, **own: Any) -> Any:
+        settings = {**own, **section(self.config, "strategy")}
         settings.pop("name", None)
         return call("strategy", registry[self.method], self.supernet.net.space, *args, **settings)
 
@@ -224,7 +225,8 @@ class _Job(NamedTuple):
 
 def _by_gradient(job: _Job) -> Found:
     rounds, final = job.config.get("evaluations", 100), job.supernet.final.space
-    strategy = job.strategy(GRADIENT)
+    timed = "rounds" in inspect.signature(GRADIENT[job.method]).parameters
+    strategy = job.strategy(GRADIENT, **({"rounds": rounds} if timed else {}))
     options = {"sparse": job.method == "gdas", **job.own("evaluator", {})}
     evaluator = call(
         "supernet.evaluator", bilevel, job.supernet.net, job.training(rounds), *job.splits(),
@@ -250,7 +252,8 @@ def _by_sampling(job: _Job) -> Found:
     mesh = call("mesh", make_mesh, **section(job.config, "mesh"))
     common = {"classes": job.dataset.num_classes, "mesh": mesh, **options}
     call_own = functools.partial(call, "supernet.evaluator")
-    begin, state, history = None, None, {}
+    begin, state = None, None
+    learned: Mapping[str, np.ndarray] = {}
     for i, stage in enumerate(method.train):
         data_of = (net, job.training(stage.steps), fit_on, score_on)
         settings = {**common, **stage.options, "begin": begin}
@@ -263,7 +266,7 @@ def _by_sampling(job: _Job) -> Found:
             workdir=job.workdir / f"supernet_{i + 1}",
             what="supernet",
         )
-        (state, begin), history = result.state, result.history
+        (state, begin), learned = result.state, result.history
     last = method.find(state)
     result = job.run(
         last.strategy,
@@ -272,7 +275,8 @@ def _by_sampling(job: _Job) -> Found:
         evaluations=last.evaluations,
         batch=last.batch,
     )
-    learned = history if job.method == "enas" else result.history
+    if job.method != "enas":  # whose controller learns while the weights train
+        learned = result.history
     return job.found(result, frequencies(job.supernet, learned))
 
 
