@@ -48,7 +48,7 @@ def test_rank_correlations_are_batched_by_vmap_and_undefined_for_a_constant() ->
     np.testing.assert_allclose(jax.vmap(kendall)(a, b)[1], kendall(a[1], b[1]), rtol=1e-6)
     assert np.isnan(kendall(jnp.ones(5), jnp.arange(5.0)))
     assert np.isnan(spearman(jnp.arange(5.0), jnp.ones(5)))
-    assert kendall(jnp.arange(9), -jnp.arange(9)) == -1
+    assert kendall(jnp.arange(9), -jnp.arange(9)) == pytest.approx(-1)
 
 
 # -------------------------------------------------------------------------------- curvature
@@ -105,20 +105,14 @@ def test_the_curvature_of_a_supernet_is_that_of_its_whole_hessian_in_the_logits(
         out, _ = NET.apply(shared.params, shared.state, relax(logits), data.x, train=True)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(out, data.y))
 
-    slope = jax.jit(jax.grad(loss))
-    step = 1e-2
-    rows = []
-    for i in range(30):
-        move = step * jnp.eye(30)[i].reshape(6, 5)
-        rows.append(np.ravel(slope(logits + move) - slope(logits - move)) / (2 * step))
-    hessian = np.stack(rows)
+    hessian = np.asarray(jax.jit(jax.jacrev(jax.grad(loss)))(logits)).reshape(30, 30)
     values = np.linalg.eigvalsh((hessian + hessian.T) / 2)
     found = jax.jit(
         lambda key: architecture_curvature(
             NET, training, shared, data, relax, logits, key, steps=30
         )
     )(jax.random.key(1))
-    np.testing.assert_allclose(found, values[np.abs(values).argmax()], rtol=2e-2)
+    np.testing.assert_allclose(found, values[np.abs(values).argmax()], rtol=1e-3)
 
 
 # --------------------------------------------------------------------------- early stopping
@@ -136,7 +130,7 @@ def test_robust_darts_stops_where_the_plain_rule_does() -> None:
     rng = np.random.default_rng(0)
     stopped = 0
     for _ in range(30):
-        x = np.cumsum(rng.uniform(-0.02, 0.06, 40)) + 0.5
+        x = np.exp(np.cumsum(rng.normal(0.01, 0.06, 40)))
         expected = naive_robust_stop(x, 5, 0.75)
         assert jax.jit(robust_darts_stop)(jnp.asarray(x)) == expected
         stopped += expected < 39
@@ -199,14 +193,13 @@ def test_matrices_of_weights_and_architectures_are_inverses() -> None:
 def test_selection_removes_measures_and_tunes_as_a_plain_loop_does(criterion: str) -> None:
     arch = relaxed_mlp()
     shared = trained(MLP, arch)
-    key = jax.random.key(7)
     run = jax.jit(
-        lambda shared: perturbation_selection(
+        lambda key, shared: perturbation_selection(
             MLP, TRAINING, FIT, HELD_OUT, key, shared, arch, tune=3, criterion=criterion
         ),
         compiler_options=QUICK,
     )
-    found = run(shared)
+    found = run(jax.random.key(7), shared)
     weights = np.array(to_weights(MLP.space, arch))
     forward = jax.jit(
         lambda params, state, w: MLP.apply(params, state, from_weights(MLP.space, w), HELD_OUT.x)[0]
@@ -216,7 +209,7 @@ def test_selection_removes_measures_and_tunes_as_a_plain_loop_does(criterion: st
             MLP, TRAINING, shared, from_weights(MLP.space, w), batch
         )[0]
     )
-    k_batches = jax.random.key_data(jax.random.split(key)[1])
+    k_batches = jax.random.key_data(jax.random.split(jax.random.key(7))[1])
     counts, chosen = [3, 3, 2, 2], np.zeros(4, int)
     for place in found.order.tolist():
         values = []

@@ -120,9 +120,9 @@ def _lanczos(product: Callable, v: jax.Array, steps: int) -> jax.Array:
 
     def step(carry: tuple, i: jax.Array) -> tuple[tuple, tuple]:
         basis, v, scale = carry
-        size = _length(v)
+        size = jnp.linalg.norm(v)
         ended = size <= 1e-5 * scale
-        v = jnp.where(ended, 0.0, v / size)
+        v = jnp.where(ended, 0.0, v / jnp.where(ended, 1.0, size))
         basis = basis.at[i].set(v)
         w = product(v)
         scale = jnp.maximum(scale, jnp.linalg.norm(w))
