@@ -1,6 +1,7 @@
 """What a step of a training takes: examples in batches, settings, and the loss."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +47,8 @@ class Training(NamedTuple):
       batch_size: examples in a step.
       augment: what is done to the images of every batch.
       smoothing: the part of a label that is spread over all classes.
+      auxiliary: the weight of the loss of an auxiliary head, of a network that returns `(logits,
+        auxiliary logits)` in training.
       ema: decay of the average of weights and batch statistics that is evaluated in their place,
         0 for none. It is corrected for its start, so that initial weights do not enter it.
       dtype: of the forward and backward pass of a step, `float32` or `bfloat16`. Weights,
@@ -61,6 +64,7 @@ class Training(NamedTuple):
     ema: float = 0.0
     dtype: str = "float32"
     validate_at: tuple[int, ...] = ()
+    auxiliary: float = 0.0
 
 
 class Batches(NamedTuple):
@@ -109,6 +113,9 @@ def check(training: Training, data: Examples) -> None:
         value = getattr(training, name)
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise InputError(f"{name}={value!r}: it has to be at least 0 and less than 1")
+    weight = training.auxiliary
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < inf:
+        raise InputError(f"auxiliary={weight!r}: a number of at least 0 is needed")
     if training.dtype not in DTYPES:
         raise InputError(f"dtype {training.dtype!r}: allowed are {', '.join(DTYPES)}")
     at, steps = training.validate_at, training.steps
@@ -130,9 +137,19 @@ def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
         x, y, share = batch
         small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
         how = {"sparse": True} if sparse else {}
-        logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
+        found, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
         new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
-        return jnp.mean(_losses(logits.astype(jnp.float32), y, training.smoothing, share)), new
+        logits, *others = found if isinstance(found, tuple) else (found,)
+        if training.auxiliary and not others:
+            raise InputError(
+                f"auxiliary={training.auxiliary}: the network has no auxiliary head, whose loss it "
+                "would weigh; the net of DARTS has one by auxiliary=True"
+            )
+        mean = lambda z: jnp.mean(_losses(z.astype(jnp.float32), y, training.smoothing, share))
+        total = mean(logits)
+        if training.auxiliary:
+            total += training.auxiliary * mean(others[0])
+        return total, new
 
     return f
 
