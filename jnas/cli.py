@@ -15,7 +15,8 @@ USAGE = """usage: jnas COMMAND ...
       several processes: --coordinator=HOST:PORT --num_processes=N --process_id=I for
       each, or --distributed alone on SLURM and TPU pods
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
-      train one architecture and measure it on the test split
+      train one architecture and measure it on the test split; of the space darts
+      --genotype=NAME_OR_STRING, such as DARTS_V2, does as well
   jnas reproduce EXPERIMENT --table=FILE [--seeds=500] [--seed=0] [--workdir=DIR]
       a published experiment again, its figures beside the published ones
   jnas list {spaces,strategies,datasets,tables,reproductions}
@@ -161,7 +162,7 @@ def _search(args: list[str]) -> None:
     _quiet()
     from jnas import cluster
     from jnas.analysis import figures
-    from jnas.configs import job_of, strategy_of
+    from jnas.configs import job_of, network_of, strategy_of
     from jnas.files import write_json
     from jnas.runs import check, result_of
     from jnas.search import run
@@ -212,7 +213,8 @@ def _search(args: list[str]) -> None:
     if "repeated" in result.history:
         summary["repeated"] = int(result.history["repeated"].sum())
     if net is not None:
-        summary |= _final(config, net, dataset, result.best, workdir / "final")
+        last, _ = network_of(config, "final", dataset)
+        summary |= _final(config, last, dataset, result.best, workdir / "final")
         name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
     else:
         name = config.get("score", "val_acc_200")
@@ -269,17 +271,26 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
 
 
 def _train(args: list[str]) -> None:
-    flags = _config(args, ["arch"], ["workdir"])
+    flags = _config(args, [], ["arch", "genotype", "workdir"])
     _quiet()
     from jnas import compiling
+    from jnas.base import InputError
     from jnas.configs import network_of
     from jnas.files import write_json
     from jnas.runs import check, result_of
 
     compiling.keep_programs()
     config, folder = flags["config"].value, flags["workdir"].value
-    net, dataset = network_of(config)
-    arch = net.space.parse(flags["arch"].value)
+    text, genotype = flags["arch"].value, flags["genotype"].value
+    if (text is None) == (genotype is None):
+        raise InputError("one of --arch=STRING and --genotype=NAME_OR_STRING is needed, not both")
+    net, dataset = network_of(config, "final")
+    if genotype is not None and not net.space.name.startswith("darts"):
+        raise InputError(
+            f"--genotype is for the space darts; architectures of {net.space.name} are given by "
+            "--arch=STRING"
+        )
+    arch = net.space.parse(genotype if text is None else text)
     text = net.space.describe(arch)
     setting = {"config": json.loads(json.dumps(config.to_dict())), "architecture": text}
     path = None if folder is None else Path(folder)

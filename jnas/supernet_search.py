@@ -30,7 +30,16 @@ from jnas.base import (
     argmax,
     to_vector,
 )
-from jnas.configs import call, dataset_of, examples, resolve, section, training_of
+from jnas.configs import (
+    call,
+    dataset_of,
+    examples,
+    network_of,
+    resolve,
+    section,
+    shape_of,
+    training_of,
+)
 from jnas.evaluators import (
     Examples,
     Training,
@@ -77,16 +86,16 @@ class Found(NamedTuple):
 OWN = ("train", "evaluator", "every")
 
 
-def supernet_of(config: ConfigDict, shape: Mapping[str, int]) -> Supernet:
+def supernet_of(config: ConfigDict, dataset: data.Dataset) -> Supernet:
     """The supernet of `config.supernet`, and the final network of `config.net`.
 
     A space that has no supernet of its own is searched by its network itself.
     """
     name = config.get("space", "nas_bench_201")
     settings = {k: v for k, v in section(config, "supernet").items() if k not in OWN}
-    final = call("net", resolve("space", name, NETS), **{**section(config, "net"), **shape})
+    final, _ = network_of(config, "final", dataset)
     make = SUPERNETS.get(name) or resolve("space", name, NETS)
-    net = call("supernet", make, **{**settings, **shape})
+    net = call("supernet", make, **{**settings, **shape_of(dataset)})
     if name == "darts":
         return Supernet(net, final, top_two, _darts_places(net.space))
     return Supernet(net, final, lambda relaxed: argmax(net.space, relaxed), _places(net.space))
@@ -183,8 +192,8 @@ def find(config: ConfigDict, workdir: Path, setting: dict[str, Any], verbose: bo
     seeds = config.get("seeds", 1)
     if seeds != 1:
         raise InputError(f"seeds={seeds}: with a supernet, one seed is searched at a time")
-    dataset, shape = dataset_of(config)
-    job = _Job(config, method, supernet_of(config, shape), dataset, workdir, setting, verbose)
+    dataset = dataset_of(config)
+    job = _Job(config, method, supernet_of(config, dataset), dataset, workdir, setting, verbose)
     return ways[method](job)
 
 
@@ -219,7 +228,9 @@ class _Job(NamedTuple):
         return run(strategy, evaluator, space, setting=self.setting, verbose=self.verbose, **whole)
 
     def found(self, result: Result, weights: Mapping[str, np.ndarray]) -> Found:
-        picture = weights_figure(weights, title=self.method)
+        words = [column(place, k) for place, labels in _words(self.supernet) for k in labels]
+        columns = {name: weights[name] for name in ("seed", "evaluation", *words)}
+        picture = weights_figure(columns, title=self.method)
         return Found(result, self.supernet.final, self.dataset, {"weights": picture})
 
 

@@ -15,7 +15,16 @@ from flax import nnx
 
 from jnas import spaces
 from jnas.base import InputError
-from jnas.nets.choices import OneOf, Repeat, Searchable, largest, relaxed
+from jnas.nets.choices import (
+    Choice,
+    OneOf,
+    Repeat,
+    Searchable,
+    changing,
+    largest,
+    relaxed,
+    split,
+)
 from jnas.nets.darts_ops import edge_options, preprocess
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle, lecun_uniform
@@ -33,9 +42,7 @@ class Pick(Searchable):
     def __init__(self, many: int, name: str):
         super().__init__([str(i) for i in range(many)], name)
 
-    def __call__(self, arrays: Sequence[jax.Array]) -> jax.Array:
-        if len(self.labels) == 1:
-            return arrays[0]
+    def __call__(self, arrays: Sequence[Any]) -> jax.Array:
         choice: Any = self.chosen()
         if isinstance(choice, int):
             return arrays[choice]
@@ -44,8 +51,10 @@ class Pick(Searchable):
             choice = weight * jax.nn.one_hot(k, len(arrays), dtype=weight.dtype)
         elif not relaxed(choice):
             choice = jax.nn.one_hot(choice, len(arrays), dtype=arrays[0].dtype)
-        # A sum over all is a fused pass over what lies there; a slice of a stack copies it first.
-        return functools.reduce(jnp.add, [w * x for w, x in zip(choice, arrays, strict=True)])
+        # A sum over all is one fused pass; to slice a stack of them would copy it first. An array
+        # that is None has no weight.
+        pairs = zip(choice, arrays, strict=True)
+        return functools.reduce(jnp.add, [w * x for w, x in pairs if x is not None])
 
 
 class Reducing(nnx.Module):
@@ -58,74 +67,110 @@ class Reducing(nnx.Module):
         return self.op(inputs[self.which])
 
 
-class DartsCell(nnx.Module):
-    """Four nodes, each the sum of two operations on two earlier ones; they are concatenated.
+class Edge(nnx.Module):
+    """An operation on one of the inputs of the cell or of the nodes before.
 
     An edge of a reduction cell has a stride where it leaves an input of the cell. So it chooses
-    among 14 operations: 7 on the inputs, with the stride, and 7 on the nodes before it, without.
+    among 14 operations: 7 with the stride, and 7 on nodes without.
     """
 
     def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
-        kind = "reduce" if spec.reduces else "normal"
-        rngs = idle(rngs)
-        self.before = preprocess(spec.before, spec.width, spec.halves, rngs=rngs)
-        self.last = preprocess(spec.last, spec.width, False, rngs=rngs)
+        kind = "normal"
+        options: dict[str, nnx.Module] = edge_options(spec.width, 1, rngs=rngs)
         self.reduces = spec.reduces
-        picks, inner, edges = [], [], []
-        for i in range(EDGES):
-            node, side = divmod(i, 2)
-            name = f"{kind}_{i}"
-            if not spec.reduces:
-                picks.append(Pick(node + 2 if node else 1, f"{name}_input"))
-                edges.append(OneOf(edge_options(spec.width, 1, rngs=rngs), name))
-                continue
-            options: dict[str, nnx.Module] = {
-                op: Reducing(made, 0) for op, made in edge_options(spec.width, 2, rngs=rngs).items()
-            }
-            picks.append(Pick(2 if node else 1, f"{name}_input"))
-            if node + side > 1:  # its input may be a node of the cell
-                still = edge_options(spec.width, 1, rngs=rngs)
-                options |= {f"{op}_inside": Reducing(made, 1) for op, made in still.items()}
-            inner.append(Pick(max(node, 1), f"{name}_inside"))
-            edges.append(OneOf(options, name))
-        self.picks, self.inner = nnx.List(picks), nnx.List(inner)
-        self.edges: Any = nnx.List(edges)
+        if spec.reduces:
+            kind, still = "reduce", options
+            strided = edge_options(spec.width, 2, rngs=rngs)
+            options = {op: Reducing(x, 0) for op, x in strided.items()}
+            options |= {f"{op}_inside": Reducing(x, 1) for op, x in still.items()}
+            self.inside = Pick(NODES, "reduce_inside")
+        self.input = Pick(2 if spec.reduces else 2 + NODES, f"{kind}_input")
+        self.op = OneOf(options, f"{kind}_op")
+
+    def __call__(self, inputs: Sequence[jax.Array], nodes: Sequence[Any], mask: Any) -> jax.Array:
+        if self.reduces:
+            inside = inputs[0]  # in place of a node, where there is none yet
+            if any(node is not None for node in nodes):
+                inside = self.inside(nodes)
+            y = self.op(self.input(inputs), inside)
+        else:
+            y = self.op(self.input([*inputs, *nodes]))
+        if mask is None:
+            return y
+        place = SKIP + (len(OPERATIONS) if self.reduces else 0)  # the identity is never dropped
+        choice: Any = self.op.chosen()
+        if isinstance(choice, int):
+            skips: Any = float(choice == place)
+        else:
+            skips = choice[place] if relaxed(choice) else (choice == place).astype(jnp.float32)
+        mask = skips + (1 - skips) * mask
+        return y * jnp.asarray(mask, y.dtype)[:, None, None, None]
+
+
+class Edges(Repeat):
+    """The 8 edges of a cell, two for each node, with a choice of their own each.
+
+    Of an architecture that is known at compile time each becomes what it chose; else they are
+    scanned, so that a program has the operations of one edge only.
+    """
+
+    def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
+        super().__init__(lambda rngs: Edge(spec, rngs=idle(rngs)), EDGES, EDGES, rngs=rngs)
+        self.reduces = spec.reduces
+
+    def __call__(self, inputs: Sequence[jax.Array], masks: Any = None) -> list[jax.Array]:
+        """Two inputs `[B, H, W, C]` and masks f32[8, B], or None, to the sums at the 4 nodes."""
+        graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
+        known = not any(isinstance(c, jax.core.Tracer) for c in jax.tree.leaves(choices))
+        if known:
+            nodes: list[Any] = [None] * NODES
+            states = []
+            for i, own in enumerate(_unstacked((params, buffers))):
+                chosen = jax.tree.map(lambda c, i=i: np.asarray(c)[i], choices)
+                module = nnx.merge(graph, chosen, *own)
+                y = module(inputs, nodes[: i // 2], None if masks is None else masks[i])
+                nodes[i // 2] = y if i % 2 == 0 else nodes[i // 2] + y
+                states.append(changing(module))
+            nnx.update(self.block, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+            return nodes
+
+        def step(nodes: jax.Array, layer: tuple) -> tuple:
+            i, mask, *own = layer
+            module = nnx.merge(graph, *own)
+            y = module(inputs, nodes, mask)
+            return nodes.at[i // 2].add(y), changing(module)
+
+        b, h, w, c = inputs[0].shape
+        side = 1 + self.reduces
+        start = jnp.zeros((NODES, b, h // side, w // side, c), inputs[0].dtype)
+        layers = (jnp.arange(EDGES), masks, choices, params, buffers)
+        found: Any = jax.lax.scan(step, start, layers)
+        nnx.update(self.block, found[1])
+        return list(found[0])
+
+
+def _unstacked(tree: Any) -> list[Any]:
+    """A tree of arrays `[8, ...]` as 8 trees, by one operation for an array, gradients included."""
+    leaves, structure = jax.tree.flatten(tree)
+    parts = [jax.lax.split(leaf, (1,) * EDGES) for leaf in leaves]
+    take = lambda i: [jax.lax.squeeze(part[i], (0,)) for part in parts]
+    return [jax.tree.unflatten(structure, take(i)) for i in range(EDGES)]
+
+
+class DartsCell(nnx.Module):
+    """Four nodes, each the sum of two operations on two earlier ones; they are concatenated."""
+
+    def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
+        self.before = preprocess(spec.before, spec.width, spec.halves, rngs=idle(rngs))
+        self.last = preprocess(spec.last, spec.width, False, rngs=idle(rngs))
+        self.edges = Edges(spec, rngs=rngs)
 
     def __call__(self, carry: tuple) -> tuple:
-        before, last, *rest = carry
-        states = [self.before(before), self.last(last)]
-        for node in range(NODES):
-            parts = [self._edge(2 * node + side, states, rest) for side in (0, 1)]
-            states.append(parts[0] + parts[1])
-        out = jnp.concatenate(states[2:], -1)
-        return (last, out, *((rest[0] + 1, rest[1]) if rest else ()))
-
-    def _edge(self, i: int, states: list[jax.Array], rest: Sequence) -> jax.Array:
-        node, side = divmod(i, 2)
-        edge: OneOf = self.edges[i]
-        of_cell = states[side : side + 1] if node == 0 else states[:2]
-        if not self.reduces:
-            inputs = [self.picks[i](of_cell if node == 0 else states)]
-        else:
-            inputs = [self.picks[i](of_cell)]
-            if len(edge.labels) > len(OPERATIONS):
-                inputs.append(self.inner[i](states[2:]))
-        y = edge(*inputs)
-        if not rest:
-            return y
-        number, masks = rest
-        mask, skips = masks[number, i], self._skips(edge)
-        if not isinstance(skips, bool):
-            mask = skips + (1 - skips) * mask
-        return y if skips is True else y * jnp.asarray(mask, y.dtype)[:, None, None, None]
-
-    def _skips(self, edge: OneOf) -> Any:
-        """Whether an edge is the identity, which is never dropped; a weight where it is relaxed."""
-        place = SKIP + (len(OPERATIONS) if self.reduces else 0)
-        if place >= len(edge.labels):
-            return False
-        choice: Any = edge.chosen()
-        return choice[place] if not isinstance(choice, int) and relaxed(choice) else choice == place
+        before, last, *dropping = carry
+        masks = dropping[1][dropping[0]] if dropping else None
+        nodes = self.edges([self.before(before), self.last(last)], masks)
+        out = jnp.concatenate(nodes, -1)
+        return (last, out, *((dropping[0] + 1, dropping[1]) if dropping else ()))
 
 
 class AuxiliaryHead(nnx.Module):
@@ -264,37 +309,28 @@ def darts(
 
 
 def _bind(arch: Any) -> dict[str, Any]:
-    """The choices of the modules: of every edge its operation and where its input lies."""
+    """The choices of the modules: of every edge its operation and where its input lies, `[8]`."""
     values: dict[str, Any] = {}
     for kind in CELLS:
-        for i in range(EDGES):
-            pair, op = arch[kind]["inputs"][i // 2], arch[kind]["ops"][i]
-            values |= _bind_edge(kind, i, pair, op)
+        pairs, ops = arch[kind]["inputs"], arch[kind]["ops"]
+        soft = jnp.issubdtype(jnp.result_type(pairs), jnp.floating)
+        if soft:
+            hot = np.eye(2 + NODES, dtype=np.float32)[np.asarray(PAIRS)]  # [10, 2, 6]
+            source = jnp.einsum("np,psk->nsk", pairs, hot).reshape(EDGES, -1)
+        else:
+            table = np.asarray(PAIRS, np.int32)
+            known = isinstance(pairs, np.ndarray)
+            source = (table if known else jnp.asarray(table))[pairs].reshape(EDGES)
+        if kind == "normal":
+            values |= {"normal_op": ops, "normal_input": source}
+        elif soft:
+            outside, inside = source[:, :2], source[:, 2:]
+            strided = jnp.sum(outside, -1, keepdims=True)
+            over = lambda x: x / jnp.maximum(jnp.sum(x, -1, keepdims=True), 1e-12)
+            values["reduce_op"] = jnp.concatenate([ops * strided, ops * (1 - strided)], -1)
+            values |= {"reduce_input": over(outside), "reduce_inside": over(inside)}
+        else:
+            values["reduce_op"] = ops + len(OPERATIONS) * (source > 1)
+            values["reduce_input"] = source.clip(None, 1)
+            values["reduce_inside"] = (source - 2).clip(0)
     return values
-
-
-def _bind_edge(kind: str, i: int, pair: Any, op: Any) -> dict[str, Any]:
-    """Those of one edge, from the pair of its node's inputs and its operation."""
-    node, side = divmod(i, 2)
-    name, possible = f"{kind}_{i}", node * (node + 3) // 2 + 1
-    sources = np.asarray(PAIRS[:possible], np.int32)[:, side]
-    if jnp.issubdtype(jnp.result_type(pair), jnp.floating):
-        hot = np.eye(node + 2, dtype=np.float32)[sources]
-        source = jnp.asarray(pair)[:possible] @ hot
-        outside, inside = source[:2], source[2:]
-        strided = jnp.sum(outside)
-        over = lambda x: x / jnp.maximum(jnp.sum(x), 1e-12)
-        where = source if kind == "normal" else over(outside), over(inside)
-        both = jnp.concatenate([op * strided, op * (1 - strided)])
-    else:
-        known = isinstance(pair, np.ndarray | np.generic)
-        source = (sources if known else jnp.asarray(sources))[pair]
-        least, most = (np.minimum, np.maximum) if known else (jnp.minimum, jnp.maximum)
-        where = source if kind == "normal" else least(source, 1), most(source - 2, 0)
-        both = op + len(OPERATIONS) * (source > 1)
-    strides = kind == "reduce" and node + side > 1
-    return {
-        name: both if strides else op,
-        f"{name}_input": where[0],
-        f"{name}_inside": where[1],
-    }
