@@ -1,7 +1,12 @@
 """Bilevel search: gradients against finite differences, plain references and exact inverses."""
 
 import functools
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -384,7 +389,16 @@ def searched(key: jax.Array, net: nets.Net = MLP, steps: int = 6, **options: Any
     return jnas.search(key, strategy, evaluator, net.space, steps=steps)
 
 
-@pytest.mark.parametrize("order", ["first", "second", "finite", "unrolled", "implicit", "single"])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        *("second", "implicit"),
+        *(pytest.param(o, marks=slow) for o in ("first", "finite", "unrolled", "single")),
+    ],
+)
 def test_several_supernets_as_one_program_equal_single_runs(order: str) -> None:
     keys = jax.random.split(jax.random.key(5), 3)
     search = functools.partial(searched, order=order)
@@ -401,6 +415,19 @@ def test_seeds_spread_by_an_execution_plan_equal_single_runs() -> None:
     together = jax.jit(population(search, "vmap"))(keys)
     alone = jax.jit(search)(keys[2])
     np.testing.assert_allclose(together["loss"][2], alone["loss"], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_supernets_spread_over_devices_equal_single_runs() -> None:
+    root = Path(__file__).parents[1]
+    setting = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (root, root / "tests"))))
+    setting["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    command = [sys.executable, str(root / "tests" / "bilevel_probe.py")]
+    done = subprocess.run(command, env=setting, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["devices"] == 2 and found["seeds"] == 4
+    np.testing.assert_allclose(found["spread"], found["alone"], rtol=1e-3)
 
 
 def test_a_search_learns_weights_and_architecture() -> None:
