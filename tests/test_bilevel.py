@@ -1,7 +1,12 @@
 """Bilevel search: gradients against finite differences, plain references and exact inverses."""
 
 import functools
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -318,7 +323,7 @@ def test_rows_of_weight_0_move_no_weights() -> None:
 def test_gdas_runs_one_path_and_differentiates_its_weight_alone() -> None:
     evaluator, dense = make(CELL, sparse=True), make(CELL)
     archs = jax.tree.map(
-        lambda x: x.astype(jnp.float32), one_hot(CELL.space, jnp.arange(6)[None] % 5)
+        lambda x: x.astype(jnp.float32), one_hot(CELL.space, jnp.asarray([[1, 2, 3, 3, 4, 2]]))
     )
     state = evaluator.init(jax.random.key(0))
     jit = functools.partial(jax.jit, compiler_options=QUICK)
@@ -384,23 +389,46 @@ def searched(key: jax.Array, net: nets.Net = MLP, steps: int = 6, **options: Any
     return jnas.search(key, strategy, evaluator, net.space, steps=steps)
 
 
-@pytest.mark.parametrize("order", ["first", "second", "finite", "unrolled", "implicit", "single"])
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "second",
+        *(pytest.param(o, marks=slow) for o in ways.ORDERS if o != "second"),
+    ],
+)
 def test_several_supernets_as_one_program_equal_single_runs(order: str) -> None:
     keys = jax.random.split(jax.random.key(5), 3)
     search = functools.partial(searched, order=order)
-    many = jax.jit(jax.vmap(search))(keys)
-    one = jax.jit(search)(keys[1])
+    many = jax.jit(jax.vmap(search), compiler_options=QUICK)(keys)
+    one = jax.jit(search, compiler_options=QUICK)(keys[1])
     close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     jax.tree.map(lambda a, b: close(a[1], b), many, one)
     assert many[1].metrics["loss"].shape == (3, 6, 1)
 
 
+@pytest.mark.slow
 def test_seeds_spread_by_an_execution_plan_equal_single_runs() -> None:
     keys = jax.random.split(jax.random.key(5), 3)
     search = lambda key: searched(key)[1].metrics
     together = jax.jit(population(search, "vmap"))(keys)
     alone = jax.jit(search)(keys[2])
     np.testing.assert_allclose(together["loss"][2], alone["loss"], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_supernets_spread_over_devices_equal_single_runs() -> None:
+    root = Path(__file__).parents[1]
+    setting = dict(os.environ, PYTHONPATH=os.pathsep.join(map(str, (root, root / "tests"))))
+    setting["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+    command = [sys.executable, str(root / "tests" / "bilevel_probe.py")]
+    done = subprocess.run(command, env=setting, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["devices"] == 2 and found["seeds"] == 4
+    np.testing.assert_allclose(found["spread"], found["alone"], rtol=1e-3)
 
 
 def test_a_search_learns_weights_and_architecture() -> None:

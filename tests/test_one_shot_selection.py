@@ -18,10 +18,15 @@ from jnas.analysis.early_stopping import (
     skip_connections,
 )
 from jnas.analysis.rank import kendall, rank_correlation, spearman
-from jnas.base import InputError, argmax, to_vector
+from jnas.base import InputError, argmax, one_hot, to_vector
 from jnas.evaluators import Examples, Training
 from jnas.evaluators.curvature import architecture_curvature, hessian_eigenvalue
-from jnas.evaluators.one_shot_selection import from_weights, perturbation_selection, to_weights
+from jnas.evaluators.one_shot_selection import (
+    edge_selection,
+    from_weights,
+    perturbation_selection,
+    to_weights,
+)
 from jnas.evaluators.shared import descend_weights, draw_fit, start
 
 QUICK = {"xla_backend_optimization_level": 0}
@@ -252,6 +257,38 @@ def test_selection_keeps_what_carries_the_signal_where_the_weights_point_elsewhe
     assert (argmax(NET.space, relaxed) == 1).all()
     assert found.shared.step == 60 + 6 * 5
     assert NET.space.is_valid(found.arch) and found.arch.shape == (6,)
+
+
+def test_edges_stay_whose_removal_costs_most_and_others_are_out_for_later_nodes() -> None:
+    cell = one_hot(NET.space, jnp.asarray([3, 1, 3, 2, 4, 3]))
+    shared = trained(NET, cell, 20)
+    nodes = [(0,), (1, 2), (3, 4, 5)]
+    run = jax.jit(
+        lambda s: edge_selection(NET, TRAINING, HELD_OUT, s, cell, nodes, keep=1, criterion="loss"),
+        compiler_options=QUICK,
+    )
+    batches = jnp.arange(32).reshape(2, 16)
+
+    @jax.jit
+    def loss(arch: jax.Array) -> jax.Array:
+        def part(rows: jax.Array) -> jax.Array:
+            x, y = HELD_OUT.x[rows], HELD_OUT.y[rows]
+            logits, _ = NET.apply(shared.params, shared.state, arch, x, train=True)
+            return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, y))
+
+        return jnp.mean(jax.lax.map(part, batches))
+
+    stays = np.ones(6, bool)
+    for places in nodes[1:]:
+        cost = {}
+        for place in places:
+            left = np.where(np.arange(6) == place, False, stays)
+            cost[place] = float(loss(cell * left[:, None]))
+        worst = max(cost, key=cost.__getitem__)
+        for place in places:
+            stays[place] = place == worst
+    np.testing.assert_array_equal(run(shared), stays)
+    assert stays.sum() == 3
 
 
 def test_impossible_settings_are_refused_in_a_sentence() -> None:

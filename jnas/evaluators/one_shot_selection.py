@@ -1,5 +1,6 @@
 """Selection from a supernet by what its accuracy loses without a choice: DARTS-PT."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -66,8 +67,7 @@ def perturbation_selection(
     Raises:
       InputError: an unknown criterion, or a negative number of steps.
     """
-    if criterion not in ("accuracy", "loss"):
-        raise InputError(f"criterion {criterion!r}: allowed are accuracy, loss")
+    check_criterion(criterion)
     if tune < 0:
         raise InputError(f"tune={tune}: a number of steps of at least 0 is needed")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
@@ -108,6 +108,68 @@ def perturbation_selection(
     vector = jnp.zeros(counts.size, jnp.int32).at[order].set(choices)
     without = jnp.zeros((counts.size, widest)).at[order].set(rows)
     return Selected(from_vector(net.space, vector), shared, without, order)
+
+
+def edge_selection(
+    net: Net,
+    training: Training,
+    score_on: Examples,
+    shared: Shared,
+    relaxed: Architecture,
+    nodes: Sequence[Sequence[int]],
+    *,
+    keep: int = 2,
+    criterion: str = "accuracy",
+) -> jax.Array:
+    """Keeps of every node the incoming edges whose removal costs the supernet most.
+
+    The selection of edges of DARTS-PT (Wang et al. 2021, arXiv 2108.04392, section 4.1), after
+    that of their operations: node by node, every edge in turn gets no weight at all, and those
+    without which the supernet is worst stay. Edges that are out stay out for the nodes after. In
+    the paper the weights train on between two nodes: call it for each node with
+    `perturbation_selection`'s supernet tuned as you like.
+
+    Args:
+      net: the supernet.
+      training: for its batch size and dtype.
+      score_on: the examples that judge.
+      shared: the supernet, its operations decided.
+      relaxed: the architecture, one, such as the one-hot of what was selected.
+      nodes: for every node the places of its incoming edges, in the order of
+        `jnas.base.to_vector`.
+      keep: how many edges of a node stay; where it has no more, all do.
+      criterion: `accuracy` or `loss`.
+
+    Returns:
+      bool[L], which places stay; those of no node do.
+
+    Raises:
+      InputError: an unknown criterion.
+    """
+    check_criterion(criterion)
+    score_on = jax.tree.map(jnp.asarray, score_on)
+    judge, sign = _judge(net, training, score_on), 1.0 if criterion == "accuracy" else -1.0
+    weights = to_weights(net.space, relaxed)
+    stays = jnp.ones(weights.shape[0], bool)
+    for places in nodes:
+        if len(places) <= keep:
+            continue
+        here = jnp.asarray(places, jnp.int32)
+
+        def without(place: jax.Array, stays: jax.Array = stays) -> jax.Array:
+            left = weights * stays.at[place].set(False)[:, None]
+            return sign * judge(shared, from_weights(net.space, left))[criterion]
+
+        left = jax.lax.map(without, here)
+        rank = jnp.argsort(jnp.argsort(left, stable=True), stable=True)
+        stays = stays.at[here].set(rank < keep)
+    return stays
+
+
+def check_criterion(criterion: str) -> None:
+    """Raises `InputError` for an unknown criterion."""
+    if criterion not in ("accuracy", "loss"):
+        raise InputError(f"criterion {criterion!r}: allowed are accuracy, loss")
 
 
 def _judge(net: Net, training: Training, data: Examples) -> Any:
