@@ -24,7 +24,7 @@ from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.sub_supernets import pick
 from jnas.links import sample_uniform
 from jnas.links.sampling import enlarge
-from jnas.nets import OneOf, Repeat, Slim, count_params, functional
+from jnas.nets import Net, OneOf, Repeat, Slim, count_params, functional
 from jnas.nets.layers import BatchNorm
 from jnas.nets.usage import momenta, used_params
 
@@ -126,10 +126,34 @@ def _differ(a: Any, b: Any) -> bool:
 # ----------------------------------------------------------------------- what a row uses
 
 
-def test_the_parameters_used_are_those_that_count() -> None:
-    used, count = jax.jit(used_params(NET)), jax.jit(functools.partial(count_params, NET))
-    params, _ = jax.eval_shape(NET.init, jax.random.key(0))
-    archs = sample(NET.space, jax.random.key(1), 12)
+class _Inner(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        options = {"skip": lambda x: x, "own": nnx.Linear(6, 6, rngs=rngs)}
+        options["norm"] = nnx.BatchNorm(6, rngs=rngs)
+        self.width, self.op = Slim(nnx.Linear(6, 6, rngs=rngs), widths=[2, 4, 6]), OneOf(options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.op(self.width(x))
+
+
+class _Nested(nnx.Module):
+    """Choices within repeats, each block's own and all the same, and a repeat within a width."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.own = Repeat(_Inner, 3, 1, rngs=rngs)
+        self.same = Repeat(_Inner, 2, 2, shared=True, rngs=rngs)
+        layers = Repeat(lambda rngs: nnx.Linear(6, 6, rngs=rngs), 3, 0, rngs=rngs)
+        self.width = Slim(layers, widths=[3, 6])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.width(self.same(self.own(x)))
+
+
+@pytest.mark.parametrize("net", [NET, functional(_Nested)], ids=["small", "nested"])
+def test_the_parameters_used_are_those_that_count(net: Net) -> None:
+    used, count = jax.jit(used_params(net)), jax.jit(functools.partial(count_params, net))
+    params, _ = jax.eval_shape(net.init, jax.random.key(0))
+    archs = sample(net.space, jax.random.key(1), 12)
     for i in range(12):
         arch = jax.tree.map(lambda x, i=i: x[i], archs)
         masks = jax.tree.map(lambda m, p: np.broadcast_to(m, p.shape), used(arch), params)
@@ -168,8 +192,10 @@ def test_a_layer_at_two_places_is_used_where_either_is_chosen() -> None:
 
 
 def test_statistics_are_known_by_their_momentum() -> None:
-    found = jax.tree.leaves(momenta(NET))
-    assert found == [0.9] * 4
+    assert jax.tree.leaves(momenta(NET)) == [0.9] * 4
+    assert jax.tree.leaves(momenta(functional(_Nested))) == [0.99] * 4  # of Flax
+    dropped = functional(lambda rngs: OneOf([nnx.Dropout(0.1, rngs=rngs), lambda x: x], name="d"))
+    assert np.isnan(jax.tree.leaves(momenta(dropped))).all()
 
 
 # ---------------------------------------------------------------- steps against a plain loop

@@ -207,8 +207,9 @@ def few_shot(
 
     Zhao et al. 2021, "Few-shot Neural Architecture Search", arXiv 2006.06863. A supernet trains on
     uniform paths; copies of it, one for each choice of a place, go on with the paths that have
-    this choice, so that fewer architectures share a weight. Then evolution searches as in `spos`;
-    the paper has many searches.
+    this choice, so that fewer architectures share a weight. Each has an optimizer and a schedule of
+    its own, as long as its share of the steps. Then evolution searches as in `spos`; the paper has
+    many searches.
 
     Args:
       space: the space to search.
