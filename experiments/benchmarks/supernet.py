@@ -5,10 +5,10 @@ Command: python experiments/benchmarks/supernet.py
 Cost: 15 minutes on 2 cores.
 Measured: seconds of a search step, C=16 and 8 layers: of the architecture by Adam on one batch,
   then of the weights by SGD on another, as published (Liu, Simonyan and Yang 2019, arXiv
-  1806.09055). First order, and second order by finite differences; images of 8x8 in batches of 64,
-  and of 32x32 in batches of 8, the same on both sides.
-  - `ratio_torch` is the least of the `ratios`, PyTorch's seconds over those of jnas. PyTorch runs in
-    eager mode with one thread or all, whichever is faster. `largest_loss_difference` is between
+  1806.09055). First order, and second order by finite differences; images of 8x8 in batches of
+  64, and of 32x32 in batches of 8, the same on both sides.
+  - `ratio_torch` is the least of the `ratios`, PyTorch's seconds over those of jnas. PyTorch runs
+    in eager mode with one thread or all, whichever is faster. `largest_loss_difference` is between
     both over the first steps from the same weights and batches.
   - `ratio_20_over_8` compares the seconds to compile the programs of a first-order step, of 20 and
     of 8 layers.
@@ -20,12 +20,12 @@ Measured: seconds of a search step, C=16 and 8 layers: of the architecture by Ad
 
 import argparse
 import importlib.util
+import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -192,29 +192,69 @@ def net_of(flags: argparse.Namespace, image: int, layers: int) -> Net:
     return darts_supernet(flags.channels, layers, CLASSES, image, INPUTS)
 
 
-def in_order(make: Callable[[State], tuple[State, Any]], now: State) -> Callable[[int], Any]:
-    """A job that takes one step after another."""
-    held = [now]
+class Case(NamedTuple):
+    """One order at one size: seconds of a step by side, and how far the first losses differ."""
 
-    def job(i: int) -> Any:
-        held[0], loss = make(held[0])
+    seconds: dict[str, float]
+    threads: int
+    difference: float
+
+
+def case(
+    flags: argparse.Namespace, programs: "Programs", first: State, pair: list, second: bool
+) -> Case:
+    """Steps of both sides in turn."""
+    import torch
+
+    search, theirs = torch_search(flags, first, pair)
+    held, difference = [first], 0.0
+
+    def ours(i: int) -> jax.Array:
+        held[0], loss = programs.step(held[0], *pair, second)
         return loss
 
-    return job
+    other = lambda i: search.step(*theirs, second)
+    for i in range(COMPARED):
+        losses = float(ours(i)), other(i)
+        difference = max(difference, abs(losses[0] - losses[1]))
+        say(f"losses {losses[0]:.6f} of jnas, {losses[1]:.6f} of PyTorch")
+    sample = {}
+    for threads in {1, os.cpu_count() or 1}:
+        torch.set_num_threads(threads)
+        sample[threads] = interleaved({f"torch, {threads} threads": other}, 2)
+    threads = min(sample, key=lambda n: min(sample[n].values()))
+    torch.set_num_threads(threads)
+    seconds = interleaved({"jnas": ours, "torch": other}, flags.rounds)
+    return Case(seconds, threads, difference)
+
+
+def torch_search(flags: argparse.Namespace, first: State, pair: list) -> tuple[Any, list]:
+    """The search in PyTorch from the same weights, and its batches."""
+    import torch
+    from _torch_darts import Search
+
+    size = (flags.channels, flags.layers, CLASSES, INPUTS)
+    logits = [first.logits[name] for name in ("normal", "reduce")]
+    batches = [
+        (torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)), torch.tensor(np.asarray(y)).long())
+        for x, y in pair
+    ]
+    return Search(size, first.params, logits, RATES), batches
 
 
 def measure(flags: argparse.Namespace) -> dict[str, Any]:
     """Runs all of them and returns what the last line shows."""
+    if len(flags.images) != len(flags.batches):
+        raise base.InputError(f"--batches={flags.batches}: as many as --images={flags.images}")
     if flags.peak_of:
         return peak(flags)
     if importlib.util.find_spec("torch") is None:
         raise base.InputError("PyTorch is missing: pip install 'jnas[bench]'")
     import torch
-    from _torch_darts import Search
 
     say(f"C={flags.channels}, {flags.layers} layers on {device()}")
-    seconds: dict[str, dict[str, float]] = {"jnas": {}, "torch": {}}
-    memory, threads, difference = {}, {}, 0.0
+    cases: dict[str, Case] = {}
+    memory: dict[str, float] = {}
     gdas: dict[str, float] = {}
     for image, batch in zip(flags.images, flags.batches, strict=True):
         net = net_of(flags, image, flags.layers)
@@ -222,53 +262,27 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
         say(f"images of {image}x{image}, batches of {batch}")
         programs = Programs(net, first, pair[0])
         memory[f"jnas_{image}"] = programs.temporary / 2**20
-        size = (flags.channels, flags.layers, CLASSES, INPUTS)
-        theirs = [
-            (torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)), torch.tensor(np.asarray(y)).long())
-            for x, y in pair
-        ]
-        logits = [first.logits[name] for name in ("normal", "reduce")]
         for order in ORDERS:
-            second, name = order == "second", f"{order}_{image}"
-            search = Search(size, first.params, logits, RATES)
-            now = first
-            for _ in range(COMPARED):
-                now, ours = programs.step(now, *pair, second)
-                other = search.step(*theirs, second)
-                difference = max(difference, abs(float(ours) - other))
-                say(f"{order} order: loss {float(ours):.6f} of jnas, {other:.6f} of PyTorch")
-            sample = {}
-            for n in {1, os.cpu_count() or 1}:
-                torch.set_num_threads(n)
-                started = time.perf_counter()
-                search.step(*theirs, second)
-                sample[n] = time.perf_counter() - started
-            threads[name] = min(sample, key=lambda n: sample[n])
-            torch.set_num_threads(threads[name])
-            jobs = {
-                "jnas": in_order(lambda now, s=second: programs.step(now, *pair, s), now),
-                "torch": lambda i, s=second, t=search: t.step(*theirs, s),
-            }
-            for side, took in interleaved(jobs, flags.rounds).items():
-                seconds[side][name] = took
+            say(f"{order} order")
+            cases[f"{order}_{image}"] = case(flags, programs, first, pair, order == "second")
         if not gdas:
             gdas = interleaved(paths(net, first, pair[0]), 3 * flags.rounds)
     compile_seconds = compiling(flags)
-    ratios = {name: seconds["torch"][name] / seconds["jnas"][name] for name in seconds["jnas"]}
-    return rounded(
-        {
-            "ratio_torch": min(ratios.values()),
-            "ratios": ratios,
-            "seconds": seconds,
-            "largest_loss_difference": difference,
-            "ratio_20_over_8": compile_seconds["20"] / compile_seconds["8"],
-            "compile_seconds": compile_seconds,
-            "ratio_gdas": gdas["gdas"] / gdas["single"],
-            "gdas_seconds": gdas,
-            "memory_mb": memory | peaks(flags),
-        }
-    ) | {
-        "torch_threads": threads,
+    ratios = {name: c.seconds["torch"] / c.seconds["jnas"] for name, c in cases.items()}
+    results = {
+        "ratio_torch": min(ratios.values()),
+        "ratios": ratios,
+        "jnas_seconds": {name: c.seconds["jnas"] for name, c in cases.items()},
+        "torch_seconds": {name: c.seconds["torch"] for name, c in cases.items()},
+        "largest_loss_difference": max(c.difference for c in cases.values()),
+        "ratio_20_over_8": compile_seconds["20"] / compile_seconds["8"],
+        "compile_seconds": compile_seconds,
+        "ratio_gdas": gdas["gdas"] / gdas["single"],
+        "gdas_seconds": gdas,
+        "memory_mb": memory | peaks(flags),
+    }
+    return rounded(results) | {
+        "torch_threads": {name: c.threads for name, c in cases.items()},
         "torch": torch.__version__,
         "channels": flags.channels,
         "layers": flags.layers,
@@ -304,16 +318,7 @@ def peak(flags: argparse.Namespace) -> dict[str, Any]:
             now, _ = programs.step(now, *pair, False)
         jax.block_until_ready(now)
     else:
-        import torch
-        from _torch_darts import Search
-
-        size = (flags.channels, flags.layers, CLASSES, INPUTS)
-        logits = [now.logits[name] for name in ("normal", "reduce")]
-        search = Search(size, now.params, logits, RATES)
-        theirs = [
-            (torch.tensor(np.asarray(x).transpose(0, 3, 1, 2)), torch.tensor(np.asarray(y)).long())
-            for x, y in pair
-        ]
+        search, theirs = torch_search(flags, now, pair)
         for _ in range(2):
             search.step(*theirs, False)
     return {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10}
@@ -329,8 +334,6 @@ def peaks(flags: argparse.Namespace) -> dict[str, float]:
             done = subprocess.run(
                 [*command, f"--layers={flags.layers}"], capture_output=True, text=True, check=True
             )
-            import json
-
             found[f"{side}_process_{image}"] = json.loads(done.stdout.splitlines()[-1])["peak_mb"]
     return found
 

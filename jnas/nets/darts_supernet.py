@@ -126,7 +126,7 @@ def _relu_conv_norm(
 def _entry(
     older: jax.Array, newer: jax.Array, params: Any, state: Any, image: int, train: bool
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Statistics, Statistics]]:
-    """The inputs of a cell from the outputs of the two before it; the older may be twice as high."""
+    """The inputs of a cell from the outputs of the two before it, the older maybe twice as high."""
     (k_older, k_newer), (s_older, s_newer) = params["entry"], state["entry"]
     if k_older.ndim == 3:
         first, found = normalise(halve(older, k_older, 2 * image), s_older, train)
