@@ -12,6 +12,7 @@ from jnas.nets.mlp import mlp
 
 NETS: dict[str, Callable[..., Net]] = {
     "darts": darts,
+    "darts_supernet": darts_supernet,
     "mlp": mlp,
     "nas_bench_201": nas_bench_201,
 }

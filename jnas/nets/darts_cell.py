@@ -38,8 +38,9 @@ class Choices(NamedTuple):
         """Whether the operations are known at trace time."""
         return isinstance(self.ops, np.ndarray)
 
-    def __getitem__(self, index: np.ndarray) -> "Choices":
-        return Choices(*(None if part is None else part[index] for part in self))
+    def of(self, edges: np.ndarray) -> "Choices":
+        """Those of some edges, bool[14]."""
+        return Choices(*(None if part is None else part[edges] for part in self))
 
 
 class _Plan(NamedTuple):
@@ -234,8 +235,8 @@ def cell(
     if not reduce:
         nodes = jnp.concatenate((inputs, jnp.zeros((NODES, *inputs.shape[1:]), inputs.dtype)))
         none = inputs[:0]
-        nodes, found = _edges(plan, none, nodes, params["plain"], running["plain"], choices, pairs)
-        return _concatenated(nodes[2:]), {"plain": found}
+        nodes, plain = _edges(plan, none, nodes, params["plain"], running["plain"], choices, pairs)
+        return _concatenated(nodes[2:]), {"plain": plain}
     c, n = pair[0].shape
     nodes, found = jnp.zeros((NODES, c, n // 4), inputs.dtype), {}
     for name, mine in (("strided", FROM_INPUTS), ("plain", ~FROM_INPUTS)):
@@ -244,7 +245,7 @@ def cell(
         plan = plan._replace(how=how, own=not strided)
         places = pairs[mine] - np.asarray([0 if strided else 2, 2], np.int32)
         nodes, found[name] = _edges(
-            *(plan, inputs, nodes, params[name], running[name], choices[mine], places)
+            *(plan, inputs, nodes, params[name], running[name], choices.of(mine), places)
         )
     return _concatenated(nodes), found
 

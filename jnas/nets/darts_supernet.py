@@ -84,13 +84,13 @@ def _apply(
 ) -> tuple[jax.Array, Any]:
     normal, reduction = (_choices(arch, name, sparse) for name in CELLS)
     run = functools.partial(cell, train=train, partial=sizes.partial)
-    image, found = sizes.image, {}
-    x, found["stem"] = normalise(
+    image = sizes.image
+    x, stem = normalise(
         rows.conv_3x3(rows.from_images(x), params["stem"]["kernel"], image), state["stem"], train
     )
     x = x * params["stem"]["scale"][:, None] + params["stem"]["bias"][:, None]
     older = newer = x
-    stages, reductions = [], []
+    found: dict[str, Any] = {"stem": stem, "stages": [], "reductions": []}
     for i, n in enumerate(sizes.stages):
         part, past = params["stages"][i], state["stages"][i]
         batch: Any = {}
@@ -99,17 +99,16 @@ def _apply(
             normals = functools.partial(run, choices=normal, image=image, reduce=False)
             older, newer, after = _stage(n, pair, newer, part, past, normals, train)
             batch |= after
-        stages.append(batch)
+        found["stages"].append(batch)
         if i < 2:
             part, past = params["reductions"][i], state["reductions"][i]
             pair, entry = _entry(older, newer, part, past, image, train)
-            older, (newer, edges) = (
-                newer,
-                run(pair, part["cells"], past["cells"], reduction, image=image, reduce=True),
+            older = newer
+            newer, edges = run(
+                pair, part["cells"], past["cells"], reduction, image=image, reduce=True
             )
-            reductions.append({"entry": entry, "cells": edges})
+            found["reductions"].append({"entry": entry, "cells": edges})
             image //= 2
-    found |= {"stages": stages, "reductions": reductions}
     pooled = jnp.mean(newer.reshape(len(newer), image**2, -1), 1)
     logits = pooled.T @ params["classifier"]["kernel"] + params["classifier"]["bias"]
     if not train:
@@ -127,7 +126,7 @@ def _relu_conv_norm(
 def _entry(
     older: jax.Array, newer: jax.Array, params: Any, state: Any, image: int, train: bool
 ) -> tuple[tuple[jax.Array, jax.Array], tuple[Statistics, Statistics]]:
-    """A cell's inputs from the outputs of the two before it; the older may be twice as high."""
+    """The inputs of a cell from the outputs of the two before it, the older maybe twice as high."""
     (k_older, k_newer), (s_older, s_newer) = params["entry"], state["entry"]
     if k_older.ndim == 3:
         first, found = normalise(halve(older, k_older, 2 * image), s_older, train)

@@ -8,6 +8,7 @@ twice, in reverse mode.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,6 @@ import numpy as np
 
 SMALL = 64  # pixels of an image of which all pairs are multiplied, by matrix products,
 FULL = 16  # where there are so many images
-LANES = 256  # sums that run beside each other
 Offsets = tuple[tuple[int, ...], tuple[int, ...]]  # of the taps of a kernel along height and width
 
 
@@ -35,7 +35,7 @@ def pointwise(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def conv_3x3(x: jax.Array, weight: jax.Array, image: int) -> jax.Array:
-    """A convolution of few channels, zero-padded: `[C, H W B]`, `[3, 3, C, D]` to `[D, H W B]`."""
+    """A convolution of few channels, zero-padded: `[C, N]` by `[3, 3, C, D]` to `[D, N]`."""
     offsets = ((-1, 0, 1), (-1, 0, 1))
     full, start = _framed(x, offsets, image)
     columns = []
@@ -173,19 +173,23 @@ def _products(offsets: Offsets, image: int, x: jax.Array, y: jax.Array) -> jax.A
         taken = pairs.reshape(c, -1) @ jnp.asarray(_pairs(offsets, image), x.dtype)
         return taken.T.reshape(high, wide, c)
     rows, columns, near = _reaching(offsets, image)
-    sums: dict[tuple[int, int], jax.Array] = {}
-    lanes = LANES if n % LANES == 0 else n // image**2
-    if rows and columns:
-        full, start = _framed(x, near, image)
-    for j in columns:
-        seen = _kept(y * _inside(offsets[1][j], x, image)) if offsets[1][j] else y
-        for i in rows:
-            product = _moved(full, start, offsets[0][i], offsets[1][j], x.shape, image) * seen
-            part = jnp.sum(product.reshape(c, -1, lanes), 1)
-            sums[i, j] = part @ jnp.ones(lanes, x.dtype)
-    nothing = jnp.zeros(c, x.dtype)
-    every = [sums.get((i, j), nothing) for i in range(high) for j in range(wide)]
-    return jnp.stack(every).reshape(high, wide, c)
+    found = jnp.zeros((high * wide, c), x.dtype)
+    if not rows or not columns:
+        return found.reshape(high, wide, c)
+    full, start = _framed(x, near, image)
+    inside = jnp.stack([_inside(offsets[1][j], x, image) for j in columns])
+    taps = [(i, k) for i in range(len(rows)) for k in range(len(columns))]
+    starts = [start + (near[0][i] * image + near[1][k]) * (n // image**2) for i, k in taps]
+    beside = n // math.gcd(n, 8)
+
+    def tap(at: tuple[jax.Array, jax.Array]) -> jax.Array:
+        """Sums beside each other first: unlike one sum, they run at full width."""
+        moved = jax.lax.dynamic_slice_in_dim(full, at[0], n, 1)
+        return jnp.sum((moved * y * inside[at[1]]).reshape(c, -1, beside), 1)
+
+    sums = jax.lax.map(tap, (np.asarray(starts), np.asarray([k for _, k in taps])))
+    places = np.asarray([rows[i] * wide + columns[k] for i, k in taps])
+    return found.at[places].set(jnp.sum(sums, 2)).reshape(high, wide, c)
 
 
 @functools.cache
