@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         __file__,
         "digits_darts.py",
         {
-            "strategy": {"name": "pc_darts", "learning_rate": 0.02},
+            "strategy": {"name": "pc_darts", "learning_rate": 0.02, "frozen": 60},
             "supernet.channels": 16,
             "supernet.partial": 4,
         },
