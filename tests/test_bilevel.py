@@ -320,18 +320,28 @@ def test_rows_of_weight_0_move_no_weights() -> None:
     assert new.shared.step == 0 and new.shared.judged == 2
 
 
-def test_gdas_runs_one_path_and_differentiates_its_weight_alone() -> None:
-    evaluator, dense = make(CELL, sparse=True), make(CELL)
-    archs = jax.tree.map(
-        lambda x: x.astype(jnp.float32), one_hot(CELL.space, jnp.asarray([[1, 2, 3, 3, 4, 2]]))
-    )
-    state = evaluator.init(jax.random.key(0))
-    jit = functools.partial(jax.jit, compiler_options=QUICK)
-    one, _ = jit(evaluator.evaluate)(jax.random.key(1), propose(archs), state)
-    all_, _ = jit(dense.evaluate)(jax.random.key(1), propose(archs), state)
-    np.testing.assert_allclose(one.score, all_.score, rtol=1e-5)
-    np.testing.assert_allclose(one.grad, all_.grad * archs, rtol=1e-3, atol=1e-6)
-    assert (np.abs(all_.grad * (1 - archs)) > 1e-4).any()
+@pytest.mark.parametrize(
+    ("net", "choices"),
+    [
+        pytest.param(MLP, {"activation": [[1]], "width": [[0]]}, id="mlp"),
+        pytest.param(CELL, [[1, 2, 3, 3, 4, 2]], id="cell", marks=pytest.mark.slow),
+    ],
+)
+def test_gdas_runs_one_path_and_differentiates_its_weight_alone(
+    net: nets.Net, choices: Any
+) -> None:
+    plain = lambda x: isinstance(x, list)
+    archs = one_hot(net.space, jax.tree.map(jnp.asarray, choices, is_leaf=plain))
+    jit, found = functools.partial(jax.jit, compiler_options=QUICK), {}
+    for sparse in (True, False):
+        evaluator = make(net, sparse=sparse)
+        state = evaluator.init(jax.random.key(0))
+        found[sparse], _ = jit(evaluator.evaluate)(jax.random.key(1), propose(archs), state)
+    one, all_ = (vector(found[sparse].grad) for sparse in (True, False))
+    chosen = vector(archs)
+    np.testing.assert_allclose(found[True].score, found[False].score, rtol=1e-5)
+    np.testing.assert_allclose(one, all_ * chosen, rtol=1e-3, atol=1e-6)
+    assert (np.abs(all_ * (1 - chosen)) > 1e-4).any() and np.abs(one).max() > 1e-4
 
 
 def test_a_loss_that_is_not_finite_is_a_row_of_weight_0() -> None:
