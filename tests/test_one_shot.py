@@ -98,7 +98,8 @@ def test_evolution_on_shared_weights_proposes_nothing_twice() -> None:
     trials = jax.jit(run, compiler_options=QUICK)(jax.random.key(0))
     assert len(np.unique(trials.arch.reshape(-1, 6), axis=0)) == 1000
     assert trials.score.max() == 1 and trials.score[0].max() < 1
-    assert trials.score[-1].mean() > trials.score[0].mean() + 0.2
+    # Late generations are random again: the neighbourhood of the best has no new cells.
+    assert trials.score[3:7].mean() > trials.score[0].mean() + 0.2
 
 
 def test_shrinking_opens_leaf_by_leaf_one_choice_at_a_time() -> None:
