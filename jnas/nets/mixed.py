@@ -95,7 +95,7 @@ class Edge(NamedTuple):
 def operation(
     name: str, x: jax.Array, weight: Any, edge: Edge, how: How
 ) -> tuple[jax.Array, dict[str, Statistics]]:
-    """One operation of an edge by weight, and the statistics of the batch by the name of the norm."""
+    """One operation of an edge by weight, and the statistics of the batch by name of the norm."""
     found: dict[str, Statistics] = {}
     image, stride, train = how
 
