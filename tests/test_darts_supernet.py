@@ -9,6 +9,8 @@ import pytest
 from test_rows import avg, batch_norm, draw, lax_conv, pool
 
 from jnas.base import InputError, sample
+from jnas.nets import darts_cell as cells
+from jnas.nets import rows
 from jnas.nets.darts_supernet import darts_supernet
 from jnas.spaces.darts import CANDIDATES, EDGES
 
@@ -84,19 +86,19 @@ def at(tree, *index):
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
+def edges_of(reduction):
+    """The weights of the edges of a reduction cell, of which those from the inputs are apart."""
+    parts = {name: iter(range(n)) for name, n in (("strided", 8), ("plain", 6))}
+    kinds = ["strided" if a < 2 else "plain" for a, _ in EDGES]
+    return [at(reduction[kind], next(parts[kind])) for kind in kinds]
+
+
 def layer(params, layers, i):
     """Kernels for the older and the newer input of a cell, and the weights of its edges."""
     first, second = layers // 3, 2 * layers // 3
     if i in (first, second):
         part = params["reductions"][(first, second).index(i)]
-        strided, plain = (iter(range(n)) for n in (8, 6))
-        edges = [
-            at(part["cells"]["strided"], next(strided))
-            if a < 2
-            else at(part["cells"]["plain"], next(plain))
-            for a, _ in EDGES
-        ]
-        return *part["entry"], edges
+        return *part["entry"], edges_of(part["cells"])
     stage = (i > first) + (i > second)
     k, part = i - (0, first + 1, second + 1)[stage], params["stages"][stage]
     edges = [at(part["cells"]["plain"], k, e) for e in range(14)]
@@ -150,7 +152,9 @@ def close(ours, plain, tolerance=1e-9):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(("layers", "partial"), [(9, 1), (4, 2)])
+@pytest.mark.parametrize(
+    ("layers", "partial"), [(4, 2), pytest.param(9, 1, marks=pytest.mark.slow)]
+)
 def test_outputs_and_gradients_equal_the_plain_network(layers, partial):
     net, params, state, x = made(layers, partial)
     arch = simplices(partial)
@@ -160,57 +164,90 @@ def test_outputs_and_gradients_equal_the_plain_network(layers, partial):
     close(jax.jit(ours, compiler_options=QUICK)(params, arch, x), plain(params, arch, x), 1e-8)
 
 
-def test_second_derivatives_equal_those_of_the_plain_network():
-    net, params, state, x = made(3)
-    arch = simplices()
-    towards = jax.tree.map(lambda p: draw(p.size, *p.shape), params)
+# One cell: 16 images of 4x4, or of 8x8 where it reduces.
 
-    def unrolled(loss):
-        def after(arch):
-            step = jax.grad(loss)(params, arch)
-            moved = jax.tree.map(lambda p, g, t: p - 0.1 * g * (1 + t), params, step, towards)
-            return loss(moved, arch)
+
+class OneCell:
+    """A cell of jnas and the plain one, as functions of (weights, choices, inputs)."""
+
+    def __init__(self, reduce, partial):
+        _, params, state, _ = made(3, partial)
+        self.reduce, self.partial, self.image = reduce, partial, 8 if reduce else 4
+        parts = [tree["reductions" if reduce else "stages"][0]["cells"] for tree in (params, state)]
+        self.params, self.state = parts if reduce else (at(part, 0) for part in parts)
+        self.channels = 8 if reduce else 4
+        self.inputs = [draw(10 + i, 16, self.image, self.image, self.channels) for i in (0, 1)]
+
+    def ours(self, params, choices, inputs):
+        pair = tuple(map(rows.from_images, inputs))
+        how = {"image": self.image, "reduce": self.reduce, "train": True, "partial": self.partial}
+        return rows.to_images(cells.cell(pair, params, self.state, choices, **how)[0], 4)
+
+    def plain(self, params, ops, inputs, strength=None):
+        edges = edges_of(params) if self.reduce else [at(params["plain"], e) for e in range(14)]
+        return cell(*inputs, edges, ops, strength, self.reduce, self.partial)
+
+
+@pytest.mark.parametrize("reduce", [False, True])
+def test_second_derivatives_of_a_cell(reduce):
+    one, ops = OneCell(reduce, 1), simplices()["normal"]
+    towards = jax.tree.map(lambda p: draw(p.size, *p.shape), one.params)
+
+    def unrolled(run):
+        loss = lambda params, ops: value(run(params, ops, one.inputs))
+
+        def after(ops):
+            step = jax.grad(loss)(one.params, ops)
+            moved = jax.tree.map(lambda p, g, t: p - g * (1 + t), one.params, step, towards)
+            return loss(moved, ops)
 
         return jax.grad(after)
 
-    ours = unrolled(lambda p, a: value(net.apply(p, state, a, x, train=True)[0]))
-    plain = unrolled(lambda p, a: value(naive(p, a, x, 3)))
-    close(jax.jit(ours, compiler_options=QUICK)(arch), plain(arch), 1e-7)
+    ours = unrolled(lambda params, ops, inputs: one.ours(params, cells.Choices(ops), inputs))
+    close(jax.jit(ours, compiler_options=QUICK)(ops), unrolled(one.plain)(ops), 1e-7)
 
 
-@pytest.mark.parametrize("partial", [1, 2])
-def test_one_path_equals_simplices_of_one_weight(partial):
-    net, params, state, x = made(5, partial)
+@pytest.mark.parametrize(("reduce", "partial"), [(False, 1), (True, 1), (False, 2)])
+def test_one_path_equals_simplices_of_one_weight(reduce, partial):
+    one = OneCell(reduce, partial)
+    ops = np.random.default_rng(1).permutation(14) % 8
+    scale, hot = 0.5 + 0.1 * draw(3, 14), jnp.asarray(np.eye(8)[ops])
+
+    def path(params, scale, inputs):
+        return value(one.ours(params, cells.Choices(jnp.asarray(ops), scale), inputs))
+
+    def every(params, scale, inputs):
+        return value(one.plain(params, hot * scale[:, None], inputs))
+
+    paths = jax.jit(jax.value_and_grad(path, (0, 1, 2)), compiler_options=QUICK)
+    args = one.params, scale, one.inputs
+    close(paths(*args), jax.value_and_grad(every, (0, 1, 2))(*args), 1e-8)
+    fixed = one.ours(one.params, cells.Choices(ops), one.inputs)
+    close(fixed, one.plain(one.params, hot, one.inputs))
+
+
+def test_architectures_as_ints_and_the_largest_weights_choose_paths():
+    net, params, state, x = made(3, 2)
     arch = sample(net.space, jax.random.key(3))
-    hot = {
-        name: 0.7 * jax.nn.one_hot(ops, 8)
-        for name, ops in arch.items()
-        if ops.ndim and len(ops) == 14
-    }
-    for name in set(arch) - set(hot):
-        hot[name] = jax.nn.one_hot(arch[name], 5)
+    soft = {}
+    for name, choices in arch.items():
+        many = 5 if name.endswith("edges") else 8
+        soft[name] = jax.nn.softmax(3 * jax.nn.one_hot(choices, many, dtype=x.dtype))
 
     @functools.partial(jax.jit, compiler_options=QUICK)
-    def run(params, hot, arch):
-        loss = lambda p, a, **how: value(net.apply(p, state, a, x, train=True, **how)[0])
-        every = jax.grad(loss, (0, 1))(params, hot)
-        one = jax.grad(functools.partial(loss, sparse=True), (0, 1))(params, hot)
-        alike = jax.tree.map(lambda h: h / jnp.max(h), hot)
+    def run(arch, soft):
         chosen = net.apply(params, state, arch, x, train=True)[0]
-        return every, one, net.apply(params, state, alike, x, train=True)[0], chosen
+        alike = jax.tree.map(lambda s: s / jnp.max(s), soft)
+        return chosen, net.apply(params, state, alike, x, train=True, sparse=True)[0]
 
-    every, one, expected, chosen = run(params, hot, arch)
-    close(every[0], one[0])
-    for name, weights in hot.items():  # of one path, the weights of other operations have none
-        if weights.shape == (14, 8):
-            close(jnp.where(weights > 0, every[1][name], 0), one[1][name])
-    close(expected, chosen)
+    chosen, sparse = run(arch, soft)
+    close(chosen, sparse)
     fixed = jax.tree.map(np.asarray, arch)
     close(net.apply(params, state, fixed, x, train=True)[0], chosen)
 
 
 def test_running_statistics_follow_the_batches_and_serve_evaluation():
-    net, params, state, x = made(5)
+    net, params, state, x = made(3)
     arch = simplices()
     step = jax.jit(lambda s: net.apply(params, s, arch, x, train=True), compiler_options=QUICK)
     for _ in range(200):

@@ -97,9 +97,9 @@ def test_convolution_of_a_stem():
 
 
 def test_normalisation():
-    ours = rowwise(lambda x: rows.normalise(x)[0])
-    same(ours, batch_norm, draw(0, 4, 4, 4, C) * 3 + 1)
-    _, mean, variance = rows.normalise(rows.from_images(draw(0, 4, 6, 6, C)))
+    ours = rowwise(lambda x, w: rows.normalise(x, w)[0])
+    same(ours, lambda x, w: w * batch_norm(x), draw(0, 4, 4, 4, C) * 3 + 1, jnp.asarray(0.3))
+    _, mean, variance = rows.normalise(rows.from_images(draw(0, 4, 6, 6, C)), 0.5)
     np.testing.assert_allclose(mean, draw(0, 4, 6, 6, C).mean((0, 1, 2)))
     np.testing.assert_allclose(variance, draw(0, 4, 6, 6, C).var((0, 1, 2)))
 

@@ -248,6 +248,8 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
         raise base.InputError(f"--batches={flags.batches}: as many as --images={flags.images}")
     if flags.peak_of:
         return peak(flags)
+    for image in flags.images:
+        net_of(flags, image, flags.layers)  # a network that cannot be is told before all the work
     if importlib.util.find_spec("torch") is None:
         raise base.InputError("PyTorch is missing: pip install 'jnas[bench]'")
     import torch

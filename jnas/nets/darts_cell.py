@@ -144,6 +144,7 @@ def _loop_backward(plan: _Plan, saved: tuple, grads: tuple) -> tuple:
         args, others, (a, b) = edge
         x = _at(nodes if plan.own else inputs, a)
         dx, dargs = _backward_edge(plan, x, args, others, _at(to_nodes, b))
+        dx = jax.lax.optimization_barrier(dx)
         if plan.own:
             return (to_inputs, _added(to_nodes, a, dx)), dargs
         return (_added(to_inputs, a, dx), to_nodes), dargs
@@ -191,7 +192,7 @@ def _unrolled(
         edge = Edge(params_i, running_i)
 
         def run(x: jax.Array, name: str = name, edge: Edge = edge) -> tuple[jax.Array, Any]:
-            y, found = operation(name, x, edge, plan.how)
+            y, found = operation(name, x, 1.0, edge, plan.how)
             return y, stacked(found, edge.running, x.dtype)
 
         strength = None if choices.strength is None else choices.strength[i]

@@ -48,18 +48,20 @@ def untouched(shape: tuple[int, ...], dtype: Any) -> Statistics:
     return Statistics(jnp.zeros(shape, dtype), jnp.full(shape, -1, dtype))
 
 
-def normalise(x: jax.Array, running: Statistics, train: bool) -> tuple[jax.Array, Statistics]:
-    """Batch normalisation, `[C, H * W * B]`: by the batch, or by the running statistics.
+def normalise(
+    x: jax.Array, running: Statistics, train: bool, weight: Any = 1.0
+) -> tuple[jax.Array, Statistics]:
+    """Batch normalisation, `[C, H * W * B]`, by the batch or the running statistics, and a weight.
 
     Returns:
-      The result and the statistics of the batch, the variance unbiased.
+      The result times the weight, and the statistics of the batch, the variance unbiased.
     """
     if not train:
-        slope = jax.lax.rsqrt(running.variance + EPS)
+        slope = weight * jax.lax.rsqrt(running.variance + EPS)
         y = (x - running.mean[:, None]) * slope[:, None]
         return y, untouched(running.mean.shape, x.dtype)
     n = x.shape[1]
-    y, mean, variance = rows.normalise(x, EPS)
+    y, mean, variance = rows.normalise(x, jnp.asarray(weight, x.dtype), EPS)
     return y, jax.lax.stop_gradient(Statistics(mean, variance * (n / max(n - 1, 1))))
 
 
@@ -91,22 +93,22 @@ class Edge(NamedTuple):
 
 
 def operation(
-    name: str, x: jax.Array, edge: Edge, how: How
+    name: str, x: jax.Array, weight: Any, edge: Edge, how: How
 ) -> tuple[jax.Array, dict[str, Statistics]]:
-    """One operation of an edge, and the statistics of the batch by the name of the norm."""
+    """One operation of an edge by weight, and the statistics of the batch by name of the norm."""
     found: dict[str, Statistics] = {}
     image, stride, train = how
 
-    def norm(x: jax.Array, name: str) -> jax.Array:
+    def norm(x: jax.Array, name: str, weight: Any = weight) -> jax.Array:
         k = NORMS.index(name)
         running = Statistics(edge.running.mean[k], edge.running.variance[k])
-        y, found[name] = normalise(x, running, train)
+        y, found[name] = normalise(x, running, train, weight)
         return y
 
     if name == "none":
         y = jnp.zeros((x.shape[0], x.shape[1] // stride**2), x.dtype)
     elif name == "skip_connect" and stride == 1:
-        y = x
+        y = weight * x
     elif name == "skip_connect":
         y = norm(halve(x, edge.params[name], image), name)
     elif name == "max_pool_3x3":
@@ -122,8 +124,8 @@ def operation(
                 weights["depthwise"][i],
             )
             y = rows.depthwise(jax.nn.relu(y), kernel, step[1], step[0], dilation)
-            last = i == layers - 1
-            y = norm(rows.pointwise(y, weights["pointwise"][i]), name if last else f"{name}_first")
+            y = rows.pointwise(y, weights["pointwise"][i])
+            y = norm(y, name) if i == layers - 1 else norm(y, f"{name}_first", 1.0)
     return y, found
 
 
@@ -167,8 +169,8 @@ def mixed(x: jax.Array, weights: jax.Array, edge: Edge, how: How) -> tuple[jax.A
     total: Any = 0
     found: dict[str, Statistics] = {}
     for weight, name in zip(weights[1:], CANDIDATES[1:], strict=True):
-        y, own = operation(name, x, edge, how)
-        total, found = total + weight * y, found | own
+        y, own = operation(name, x, weight, edge, how)
+        total, found = total + y, found | own
     return total, stacked(found, edge.running, x.dtype)
 
 
@@ -177,8 +179,8 @@ def alone(how: How) -> list[Callable]:
 
     def branch(name: str) -> Callable:
         def run(x: jax.Array, weight: jax.Array, edge: Edge) -> tuple[jax.Array, Statistics]:
-            y, found = operation(name, x, edge, how)
-            return weight * y, stacked(found, edge.running, x.dtype)
+            y, found = operation(name, x, weight, edge, how)
+            return y, stacked(found, edge.running, x.dtype)
 
         return run
 

@@ -170,7 +170,7 @@ def _products(offsets: Offsets, image: int, x: jax.Array, y: jax.Array) -> jax.A
     if image**2 <= SMALL and n >= FULL * image**2:
         pixels = (c, image**2, -1)
         pairs = jnp.einsum("cpb,cqb->cpq", x.reshape(pixels), y.reshape(pixels))
-        taken = pairs.reshape(c, -1) @ jnp.asarray(_pairs(offsets, image), x.dtype)
+        taken = _kept(pairs.reshape(c, -1) @ jnp.asarray(_pairs(offsets, image), x.dtype))
         return taken.T.reshape(high, wide, c)
     rows, columns, near = _reaching(offsets, image)
     found = jnp.zeros((high * wide, c), x.dtype)
@@ -224,35 +224,40 @@ def _means(x: jax.Array) -> jax.Array:
     return jnp.matmul(x, ones, precision=jax.lax.Precision.HIGHEST) / x.shape[1]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def normalise(x: jax.Array, eps: float = 1e-5) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Batch normalisation without scale and bias, by the statistics of the batch.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def normalise(
+    x: jax.Array, weight: jax.Array, eps: float = 1e-5
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Batch normalisation by the statistics of the batch, times one weight.
 
     Ioffe and Szegedy 2015, arXiv 1502.03167. No gradient flows through the returned statistics.
 
     Args:
       x: `[C, N]`.
+      weight: of the result, `[]`. Its gradient takes the same sums as that of the input.
       eps: added to the variance.
 
     Returns:
       `(y, mean, variance)`: `[C, N]`, `[C]` and `[C]`, the variance biased.
     """
-    return _normalise_forward(x, eps)[0]
+    return _normalise_forward(x, weight, eps)[0]
 
 
-def _normalise_forward(x: jax.Array, eps: float) -> tuple:
+def _normalise_forward(x: jax.Array, weight: jax.Array, eps: float) -> tuple:
     mean = _means(x)
     variance = _means(jnp.square(x - mean))
     inverse = jax.lax.rsqrt(variance + eps)
-    y = (x - mean) * inverse
-    return (y, mean[:, 0], variance[:, 0]), (y, inverse)
+    unit = (x - mean) * inverse
+    return (weight * unit, mean[:, 0], variance[:, 0]), (unit, inverse, weight)
 
 
-def _normalise_backward(eps: float, saved: tuple, grads: tuple) -> tuple[jax.Array]:
+def _normalise_backward(eps: float, saved: tuple, grads: tuple) -> tuple[jax.Array, jax.Array]:
     del eps
-    y, inverse = saved
+    unit, inverse, weight = saved
     grad = grads[0]
-    return (inverse * (grad - _means(grad) - y * _means(grad * y)),)
+    slope = _means(grad * unit)
+    dx = (weight * inverse) * (grad - _means(grad) - unit * slope)
+    return dx, jnp.sum(slope) * unit.shape[1]
 
 
 normalise.defvjp(_normalise_forward, _normalise_backward)
