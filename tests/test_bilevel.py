@@ -183,7 +183,7 @@ def test_gradients_equal_float64_differences_and_a_plain_reference(
         np.testing.assert_allclose(trials.metrics["loss"][0], f(arch), rtol=1e-9)
         np.testing.assert_allclose(trials.score, -trials.metrics["loss"])
         np.testing.assert_allclose(grad, exact, rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(grad, differences(f, arch), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(grad, differences(f, arch), rtol=1e-6, atol=1e-8)
         assert np.abs(grad).max() > 1e-3
 
 

@@ -291,9 +291,10 @@ def asap(
 ) -> Strategy:
     """ASAP: a softmax that cools, and operations that go as their weight becomes small.
 
-    Noy et al. 2020, arXiv 1904.04123: from temperature 1.6 by a factor of 0.95 an epoch, with
-    nothing pruned before it is 1, then whatever weighs less than 0.4 over the number of operations.
-    The Adam is that of DARTS.
+    Noy et al. 2020, arXiv 1904.04123. From temperature 1.6 by a factor of 0.95 an epoch, with
+    nothing pruned before it is 1, then whatever weighs less than 0.4 over the number of operations:
+    these numbers are those of another implementation (uniNAS), not checked against the paper. The
+    Adam is that of DARTS.
 
     Args:
       space: the space to search.
