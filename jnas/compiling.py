@@ -1,5 +1,6 @@
 """How programs are compiled: options for each backend, and the cache on disk."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,16 +9,30 @@ import jax
 from jnas import cache
 
 # LLVM's third level makes the loops of a training slower, by a sixth as measured, and takes longer.
+_OPTIONS: dict[str, dict[str, int | str]] = {"cpu": {"xla_backend_optimization_level": 2}}
 # Without the fusions of XLA's library of kernels, a cell of DARTS' supernet compiles in a third of
-# the time, and runs as fast or up to a third faster.
-_OPTIONS: dict[str, dict[str, int | str]] = {
-    "cpu": {"xla_backend_optimization_level": 2, "xla_cpu_experimental_ynn_fusion_type": ""}
-}
+# the time, and runs as fast or up to a third faster. Not every release of XLA knows the option.
+_RECENT: dict[str, dict[str, int | str]] = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
 
 
 def options() -> dict[str, int | str]:
     """The compiler options for the backend of now, as `jax.jit(..., compiler_options=...)`."""
-    return _OPTIONS.get(jax.default_backend(), {})
+    backend = jax.default_backend()
+    return {**_OPTIONS.get(backend, {}), **_known(backend)}
+
+
+@functools.cache
+def _known(backend: str) -> dict[str, int | str]:
+    """Those of the recent options that this XLA takes."""
+    found = {}
+    for name, value in _RECENT.get(backend, {}).items():
+        program = jax.jit(lambda x: x, compiler_options={name: value}).lower(0.0)
+        try:
+            program.compile()
+        except jax.errors.JaxRuntimeError:  # no such option
+            continue
+        found[name] = value
+    return found
 
 
 def jit(f: Callable, **how: Any) -> Any:

@@ -1,15 +1,25 @@
 """Shared by all tests: strict JAX settings, and the real NAS-Bench-201 table."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Most of the time of these tests goes into compiling; programs that optimise less are made sooner.
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    + os.environ.get("XLA_FLAGS", "")
+).strip()
 
 import jax
 import numpy as np
 import pytest
 
+from jnas import compiling
+
 SHARED_DATA = Path(__file__).parents[1] / ".." / "shared" / "data"
 
 jax.config.update("jax_debug_key_reuse", True)  # a key used twice is an error
+compiling._OPTIONS["cpu"]["xla_backend_optimization_level"] = 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
