@@ -121,18 +121,9 @@ class Edges(Repeat):
     def __call__(self, inputs: Sequence[jax.Array], masks: Any = None) -> list[jax.Array]:
         """Two inputs `[B, H, W, C]` and masks f32[8, B], or None, to the sums at the 4 nodes."""
         graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
-        known = not any(isinstance(c, jax.core.Tracer) for c in jax.tree.leaves(choices))
-        if known:
-            nodes: list[Any] = [None] * NODES
-            states = []
-            for i, own in enumerate(_unstacked((params, buffers))):
-                chosen = jax.tree.map(lambda c, i=i: np.asarray(c)[i], choices)
-                module = nnx.merge(graph, chosen, *own)
-                y = module(inputs, nodes[: i // 2], None if masks is None else masks[i])
-                nodes[i // 2] = y if i % 2 == 0 else nodes[i // 2] + y
-                states.append(changing(module))
-            nnx.update(self.block, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
-            return nodes
+        ops: Any = nnx.to_pure_dict(choices)["op"]["choice"]
+        if not isinstance(ops, jax.core.Tracer) and not relaxed(ops):
+            return self._known(np.asarray(ops).tolist(), inputs, masks)
 
         def step(nodes: jax.Array, layer: tuple) -> tuple:
             i, mask, *own = layer
@@ -148,13 +139,30 @@ class Edges(Repeat):
         nnx.update(self.block, found[1])
         return list(found[0])
 
+    def _known(self, ops: list[int], inputs: Sequence[jax.Array], masks: Any) -> list[jax.Array]:
+        """The same for operations that are known: of what no edge chose, nothing is touched."""
+        graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
+        at = jax.tree_util.tree_map_with_path
+        nodes: list[Any] = [None] * NODES
+        for i, op in enumerate(ops):
+            mine = lambda path, op=op: _option(path) == op
+            row = lambda path, leaf, i=i, mine=mine: leaf[i] if mine(path) else leaf
+            chosen = jax.tree.map(lambda c, i=i: np.asarray(c)[i], choices)
+            module = nnx.merge(graph, chosen, *at(row, (params, buffers)))
+            y = module(inputs, nodes[: i // 2], None if masks is None else masks[i])
+            nodes[i // 2] = y if i % 2 == 0 else nodes[i // 2] + y
+            put = lambda path, leaf, new, i=i, mine=mine: (
+                jax.lax.dynamic_update_index_in_dim(leaf, new, i, 0) if mine(path) else leaf
+            )
+            buffers = at(put, buffers, changing(module))
+        nnx.update(self.block, buffers)
+        return nodes
 
-def _unstacked(tree: Any) -> list[Any]:
-    """A tree of arrays `[8, ...]` as 8 trees, by one operation for an array, gradients included."""
-    leaves, structure = jax.tree.flatten(tree)
-    parts = [jax.lax.split(leaf, (1,) * EDGES) for leaf in leaves]
-    take = lambda i: [jax.lax.squeeze(part[i], (0,)) for part in parts]
-    return [jax.tree.unflatten(structure, take(i)) for i in range(EDGES)]
+
+def _option(path: tuple) -> Any:
+    """The number of the operation that a parameter or a statistic of an edge belongs to."""
+    keys = [getattr(part, "key", getattr(part, "idx", None)) for part in path]
+    return keys[keys.index("options") + 1]
 
 
 class DartsCell(nnx.Module):
