@@ -15,7 +15,8 @@ USAGE = """usage: jnas COMMAND ...
       several processes: --coordinator=HOST:PORT --num_processes=N --process_id=I for
       each, or --distributed alone on SLURM and TPU pods
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
-      train one architecture and measure it on the test split
+      train one architecture and measure it on the test split; of the space darts
+      --genotype=NAME_OR_STRING, such as DARTS_V2, does as well
   jnas reproduce EXPERIMENT --table=FILE [--seeds=500] [--seed=0] [--workdir=DIR]
       a published experiment again, its figures beside the published ones
   jnas list {spaces,strategies,datasets,tables,reproductions}
@@ -161,7 +162,7 @@ def _search(args: list[str]) -> None:
     _quiet()
     from jnas import cluster
     from jnas.analysis import figures
-    from jnas.configs import job_of, strategy_of
+    from jnas.configs import job_of, network_of, strategy_of
     from jnas.files import write_json
     from jnas.runs import check, result_of
     from jnas.search import run
@@ -174,20 +175,31 @@ def _search(args: list[str]) -> None:
         if cluster.is_first():
             _print(result_of(workdir) or {}, done, "the search is complete already")
         return
-    job = job_of(config, workdir)
-    result = run(
-        strategy_of(config, job.space),
-        job.evaluator,
-        job.space,
-        evaluations=config.get("evaluations", 100),
-        batch=config.get("batch", 1),
-        seed=config.get("seed", 0),
-        seeds=config.get("seeds", 1),
-        chunk=config.get("chunk", 0) or None,
-        workdir=workdir,
-        setting=setting,
-        verbose=cluster.is_first(),
-    )
+    net: Any
+    dataset: Any
+    if config.get("supernet"):
+        from jnas.supernet_search import find
+
+        one_shot = find(config, workdir, setting, cluster.is_first())
+        result, pictures = one_shot.result, one_shot.figures
+        space, net, dataset = one_shot.final.space, one_shot.final, one_shot.dataset
+    else:
+        job = job_of(config, workdir)
+        space, net, dataset = job.space, job.net, job.dataset
+        pictures = {}
+        result = run(
+            strategy_of(config, space),
+            job.evaluator,
+            space,
+            evaluations=config.get("evaluations", 100),
+            batch=config.get("batch", 1),
+            seed=config.get("seed", 0),
+            seeds=config.get("seeds", 1),
+            chunk=config.get("chunk", 0) or None,
+            workdir=workdir,
+            setting=setting,
+            verbose=cluster.is_first(),
+        )
     summary: dict[str, Any] = {
         "best_architecture": result.best_architecture,
         "best_score": result.best_score,
@@ -200,8 +212,9 @@ def _search(args: list[str]) -> None:
     }
     if "repeated" in result.history:
         summary["repeated"] = int(result.history["repeated"].sum())
-    if job.net is not None:
-        summary |= _final(config, job.net, job.dataset, result.best, workdir / "final")
+    if net is not None:
+        last, _ = network_of(config, "final", dataset)
+        summary |= _final(config, last, dataset, result.best, workdir / "final")
         name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
     else:
         name = config.get("score", "val_acc_200")
@@ -216,9 +229,13 @@ def _search(args: list[str]) -> None:
         return
     if config.get("fitness"):
         name = "fitness"
+    if config.get("supernet"):
+        name = "score with shared weights"
     figures.save(result.plot(name), workdir / "search.png")
-    if job.space.edges is not None:
-        drawing = figures.draw_cell(job.space.edges(result.best), title="best cell")
+    for word, picture in pictures.items():
+        figures.save(picture, workdir / f"{word}.png")
+    if space.edges is not None:
+        drawing = figures.draw_cell(space.edges(result.best), title="best cell")
     else:
         words = [w.partition("=") for w in result.best_architecture.split()]
         drawing = figures.draw_choices([(a, c) for a, _, c in words], title="best architecture")
@@ -254,17 +271,23 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
 
 
 def _train(args: list[str]) -> None:
-    flags = _config(args, ["arch"], ["workdir"])
+    flags = _config(args, [], ["arch", "genotype", "workdir"])
     _quiet()
     from jnas import compiling
+    from jnas.base import InputError
     from jnas.configs import network_of
     from jnas.files import write_json
     from jnas.runs import check, result_of
 
     compiling.keep_programs()
     config, folder = flags["config"].value, flags["workdir"].value
-    net, dataset = network_of(config)
-    arch = net.space.parse(flags["arch"].value)
+    text, genotype = flags["arch"].value, flags["genotype"].value
+    if (text is None) == (genotype is None):
+        raise InputError("one of --arch=STRING and --genotype=NAME_OR_STRING is needed, not both")
+    net, dataset = network_of(config, "final")
+    if genotype is not None and net.space.name.split()[0] != "darts":
+        raise InputError(f"--genotype is for the space darts, --arch for {net.space.name}")
+    arch = net.space.parse(genotype if text is None else text)
     text = net.space.describe(arch)
     setting = {"config": json.loads(json.dumps(config.to_dict())), "architecture": text}
     path = None if folder is None else Path(folder)
@@ -322,7 +345,7 @@ def _list(args: list[str]) -> None:
 
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "spaces": lambda: dict(spaces.SPACES),
-        "strategies": lambda: dict(recipes.STRATEGIES),
+        "strategies": lambda: {**recipes.STRATEGIES, **recipes.GRADIENT},
         "datasets": lambda: {n: None for n in data.names()},
         "tables": lambda: dict(tables.TABLES),
         "reproductions": lambda: dict(reproduce.REPRODUCTIONS),
@@ -331,7 +354,8 @@ def _list(args: list[str]) -> None:
         raise InputError(f"jnas list {' '.join(args)}: allowed: {', '.join(kinds)}")
     for name, made in sorted(kinds[args[0]]().items()):
         about = (made.__doc__ or "").strip().split("\n")[0] if made else ""
-        print(f"{name:24s}{about}".rstrip())
+        needs = " (needs a supernet)" if made in recipes.GRADIENT.values() else ""
+        print(f"{name:24s}{about}{needs}".rstrip())
     if args[0] == "datasets":
         print("or any prepared TFDS name, such as cifar10, or the path of a prepared TFDS folder")
 

@@ -132,7 +132,7 @@ def training_of(settings: dict[str, Any], kind: str) -> Training:
         `learning_rate`, `momentum`, `weight_decay`, each a number or a tuple of values to search
         over, `warmup` (steps) and `clip` (the largest norm of a candidate's gradient, 0 for any);
         of the augmentation `flip`, `crop`, `cutout`, `mixup`; and `steps`, `batch_size`,
-        `smoothing`, `ema`, `dtype`, `validate_at`.
+        `smoothing`, `ema`, `dtype`, `validate_at`, `auxiliary`.
       kind: the section of the config, for errors.
 
     Returns:
@@ -160,6 +160,7 @@ def _training(
     ema: float = 0.0,
     dtype: str = "float32",
     validate_at: tuple[int, ...] = (),
+    auxiliary: float = 0.0,
 ) -> Training:
     for name, whole in (("steps", steps), ("batch_size", batch_size), ("warmup", warmup)):
         if type(whole) is not int:
@@ -188,6 +189,7 @@ def _training(
         ema=ema,
         dtype=dtype,
         validate_at=validate_at,
+        auxiliary=auxiliary,
     )
 
 
@@ -270,6 +272,8 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         names = [name for name, column in columns.items() if np.ndim(column) == 1]
         return Job(space, judged(config, space, _tabular(config, space, columns), names, score))
     net, dataset = network_of(config)
+    if config.get("final_net"):
+        network_of(config, "final", dataset)  # a mistake shows before hours of search
     settings = section(config, "train")
     options = {k: settings.pop(k) for k in OPTIONS if k in settings}
     options.setdefault("plan", "auto")
@@ -341,21 +345,50 @@ def _tabular(config: ConfigDict, space: Space, columns: dict[str, np.ndarray]) -
     )
 
 
-def network_of(config: ConfigDict) -> tuple[Net, data.Dataset]:
+def network_of(
+    config: ConfigDict, kind: str = "train", dataset: data.Dataset | None = None
+) -> tuple[Net, data.Dataset]:
     """The network, over a joint space where hyperparameters are searched, and its data set.
 
     The test split stays closed.
+
+    Args:
+      config: its section `net` has the settings of the network.
+      kind: of training, `train` or `final`, whose number of steps a network that takes `steps` is
+        given. The settings of `final_net`, where there are any, are those of the final network.
+      dataset: where it is loaded already.
     """
+    if dataset is None:
+        dataset = dataset_of(config)
+    make = resolve("space", config.get("space", "nas_bench_201"), NETS)
+    own, shape = section(config, "net"), shape_of(dataset)
+    if kind == "final":
+        own |= section(config, "final_net")
+    if "steps" in inspect.signature(make).parameters:
+        known = section(config, "train")
+        known |= section(config, "final") if kind == "final" else {}
+        shape["steps"] = known.get("steps", 100)
+    net, values = call("net", make, **{**own, **shape}), searched(config)
+    return (joint(net, **values) if values else net), dataset
+
+
+def dataset_of(config: ConfigDict) -> data.Dataset:
+    """The data set of `config.data`, its test split closed."""
     settings = section(config, "data")
-    dataset = call("data", data.load, settings.pop("name", "digits"), **settings)
+    return call("data", data.load, settings.pop("name", "digits"), **settings)
+
+
+def shape_of(dataset: data.Dataset) -> dict[str, int]:
+    """What a network has to know of a data set: `classes`, `image` and `inputs`.
+
+    Raises:
+      InputError: it holds neither square images nor vectors.
+    """
     whole = (1, 1, *dataset.shape) if len(dataset.shape) == 1 else dataset.shape  # a vector: 1 x 1
     if len(whole) != 3 or whole[0] != whole[1]:
         told = f"data {dataset.name!r} has shape {dataset.shape}"
         raise InputError(f"{told}: square images or vectors needed")
-    make = resolve("space", config.get("space", "nas_bench_201"), NETS)
-    shape = {"classes": dataset.num_classes, "image": whole[0], "inputs": whole[2]}
-    net, values = call("net", make, **{**section(config, "net"), **shape}), searched(config)
-    return (joint(net, **values) if values else net), dataset
+    return {"classes": dataset.num_classes, "image": whole[0], "inputs": whole[2]}
 
 
 def examples(dataset: data.Dataset, split: data.Split) -> Examples:

@@ -27,6 +27,8 @@ class Result:
       seconds: spent searching, over all pieces of the run.
       compile_seconds: spent compiling, apart from `seconds`.
       seed: the first seed.
+      state: of strategy and evaluator at the end, with a leading axis where there are several
+        seeds.
     """
 
     best_architecture: str
@@ -37,6 +39,7 @@ class Result:
     seconds: float
     compile_seconds: float
     seed: int
+    state: Any = None
 
     def best_rows(self) -> np.ndarray:
         """The row of the best trial of every seed, in the order of the seeds: int[seeds].
@@ -97,8 +100,11 @@ class Table:
         found = [(r.get("budget", 0.0), r["score"]) for r in rows if r["weight"] > 0]
         self._best = max([self._best, *found])
 
-    def add(self, trials: Trials, before: int) -> list[dict[str, Any]]:
-        """Rows for trials with leaves `[seeds, steps, batch, ...]`, or without the first axis."""
+    def add(self, trials: Trials, before: int, every: int = 1) -> list[dict[str, Any]]:
+        """Rows for trials with leaves `[seeds, steps, batch, ...]`, or without the first axis.
+
+        `before` trials of a seed came before, and a step is the last of `every` rounds.
+        """
         many = self.seeds > 1
         flat = lambda x: np.asarray(x).reshape(self.seeds, -1, *np.shape(x)[3 if many else 2 :])
         arch = jax.tree.map(flat, trials.arch)
@@ -114,7 +120,9 @@ class Table:
                 if code not in self.words:
                     one = jax.tree.map(lambda x, s=s, i=i: x[s, i], arch)
                     self.words[code] = self.space.describe(one)
-                row: dict[str, Any] = {"seed": self.seed + s, "evaluation": before + i + 1}
+                rounds = (i // self.batch + 1) * every - 1
+                number = before + rounds * self.batch + i % self.batch + 1
+                row: dict[str, Any] = {"seed": self.seed + s, "evaluation": number}
                 row["architecture"] = self.words[code]
                 new.append(row | {k: float(v[s, i]) for k, v in values.items()})
         self.extend(new)

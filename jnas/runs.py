@@ -220,7 +220,9 @@ def _plain(state: Any, done: int) -> list[Any]:
 def _like(state: Any, plain: list[Any]) -> Any:
     """The inverse of `_plain`, given a state of the same form."""
     leaves, tree = jax.tree.flatten(state)
-    wrap = lambda x, v: jax.random.wrap_key_data(v) if _is_key(x) else v
+    wrap = lambda x, v: (
+        jax.random.wrap_key_data(v, impl=jax.random.key_impl(x)) if _is_key(x) else v
+    )
     return jax.tree.unflatten(tree, [wrap(x, v) for x, v in zip(leaves, plain[1:], strict=True)])
 
 

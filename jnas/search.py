@@ -13,7 +13,11 @@ from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, te
 from jnas.compiling import jit
 from jnas.faults import out_of_memory, warn
 from jnas.history import Result, Table, result_of
+from jnas.quick_keys import QUICK, quick
 from jnas.runs import Progress, RunFolder
+
+Look = Callable[[tuple, Trials], Trials]  # of the carry after a round, and the round's trials
+STRATEGIES = 2**31  # folded into a search's key for the keys of its strategy; rounds count from 1
 
 
 def search(
@@ -24,6 +28,8 @@ def search(
     *,
     steps: int,
     batch: int = 1,
+    every: int = 1,
+    look: Look | None = None,
 ) -> tuple[tuple[Any, Any], Trials]:
     """A whole search as one `lax.scan`; jit it, vmap it over keys or hyperparameters.
 
@@ -34,17 +40,19 @@ def search(
       space: shows the strategy the form of an architecture.
       steps: rounds of ask, evaluate and tell.
       batch: proposals in a round.
+      every: rounds for one row of the history: it shows the last of so many. A divisor of `steps`.
+      look: what the history shows of a round, as `run` has it.
 
     Returns:
-      `((strategy state, evaluator state), history)`, with leaves `[steps, batch, ...]`.
+      `((strategy state, evaluator state), history)`, with leaves `[steps / every, batch, ...]`.
     """
     start = _init(key, strategy, evaluator, space)
-    return _rounds(key, strategy, evaluator, start, jnp.int32(0), steps, batch)
+    return _rounds(key, strategy, evaluator, start, jnp.int32(0), steps, batch, every, look)
 
 
 def _init(key: jax.Array, strategy: Strategy, evaluator: Evaluator, space: Space) -> tuple:
     k_strategy, k_evaluator = jax.random.split(jax.random.fold_in(key, 0))
-    return strategy.init(k_strategy, template(space)), evaluator.init(k_evaluator)
+    return strategy.init(quick(k_strategy), template(space)), evaluator.init(k_evaluator)
 
 
 def _rounds(
@@ -55,22 +63,46 @@ def _rounds(
     start: jax.Array,
     steps: int,
     batch: int,
+    every: int = 1,
+    look: Look | None = None,
 ) -> tuple[tuple, Trials]:
-    """Rounds `start` to `start + steps`; the key of a round depends on its number alone."""
+    """Rounds `start` to `start + steps`; the key of a round depends on its number alone.
 
-    def step(carry: tuple, hashed: jax.Array) -> tuple[tuple, Trials]:
+    Of every `every` rounds the trials of the last are given back, as `look` sees them.
+    """
+
+    # All hashed before the loop, at once; as data, since JAX's check for reused keys takes keys
+    # that a vmapped scan runs over for used ones. A strategy's are quick ones.
+    own = quick(jax.random.fold_in(key, STRATEGIES))
+
+    def hashes(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+        strategic = jax.random.split(jax.random.fold_in(own, i + 1))
+        return jax.random.key_data(strategic), jax.random.key_data(jax.random.fold_in(key, i + 1))
+
+    def step(carry: tuple, hashed: tuple) -> tuple[tuple, Trials]:
         strategic, evaluating = carry
-        k_ask, k_evaluate, k_tell = jax.random.wrap_key_data(hashed, impl=jax.random.key_impl(key))
+        k_ask, k_tell = jax.random.wrap_key_data(hashed[0], impl=QUICK)
+        k_evaluate = jax.random.wrap_key_data(hashed[1], impl=jax.random.key_impl(key))
         trials = strategy.ask(k_ask, strategic, batch)
         trials, evaluating = evaluator.evaluate(k_evaluate, trials, evaluating)
         trials = settle(trials, "search")
         _, strategic = strategy.tell(k_tell, trials, strategic)
         return (strategic, evaluating), trials._replace(trace=(), grad=None)
 
-    # All hashed before the loop, at once; as data, since JAX's check for reused keys takes keys
-    # that a vmapped scan runs over for used ones.
-    hash_of = lambda i: jax.random.key_data(jax.random.split(jax.random.fold_in(key, i + 1), 3))
-    return jax.lax.scan(step, carry, jax.vmap(hash_of)(start + jnp.arange(steps)))
+    hashed = jax.vmap(hashes)(start + jnp.arange(steps))
+    if every == 1 and look is None:
+        return jax.lax.scan(step, carry, hashed)
+
+    def span(carry: tuple, hashed: tuple) -> tuple[tuple, Trials]:
+        first = jax.tree.map(lambda x: x[0], hashed)
+        carry, trials = step(carry, first)
+        replace = lambda pair, one: (step(pair[0], one), None)
+        rest = jax.tree.map(lambda x: x[1:], hashed)
+        carry, trials = jax.lax.scan(replace, (carry, trials), rest)[0]
+        return carry, trials if look is None else look(carry, trials)
+
+    spans = jax.tree.map(lambda x: x.reshape(steps // every, every, *x.shape[1:]), hashed)
+    return jax.lax.scan(span, carry, spans)
 
 
 def run(
@@ -86,6 +118,9 @@ def run(
     workdir: str | Path | None = None,
     setting: dict[str, Any] | None = None,
     verbose: bool = True,
+    every: int = 1,
+    look: Look | None = None,
+    what: str = "search",
 ) -> Result:
     """Searches in chunks of rounds, shows progress, and goes on where it was stopped.
 
@@ -107,6 +142,12 @@ def run(
       setting: what has to be equal for the run in `workdir` to go on, such as a config; by
         default the numbers above.
       verbose: print progress to standard error.
+      every: rounds for one row of the history, a divisor of their number: of so many rounds it
+        shows the trials of the last.
+      look: what the history shows of a round, `(carry, trials) -> trials` with architectures of
+        `space`, where the strategy proposes others, such as relaxed ones; `carry` holds the state
+        of strategy and evaluator after the round.
+      what: the word for it in the line of progress.
 
     Returns:
       The result.
@@ -123,12 +164,18 @@ def run(
             f"{evaluations // batch * batch or batch} or {(evaluations // batch + 1) * batch}"
         )
     rounds = evaluations // batch
+    if every < 1 or rounds % every:
+        raise InputError(f"every={every} does not divide the {rounds} rounds of the search")
     if chunk is None:
-        chunk = max(c for c in range(1, max(rounds // 20, 1) + 1) if rounds % c == 0)
-    if chunk < 1 or rounds % chunk:
-        raise InputError(f"chunk={chunk} does not divide the {rounds} rounds of the search")
+        spans = rounds // every
+        chunk = every * max(c for c in range(1, max(spans // 20, 1) + 1) if spans % c == 0)
+    if chunk < 1 or rounds % chunk or chunk % every:
+        raise InputError(
+            f"chunk={chunk} does not divide the {rounds} rounds of the search"
+            + (f" into pieces of every={every}" if every > 1 else "")
+        )
 
-    program = _Program(strategy, evaluator, space, seed, seeds, chunk, batch)
+    program = _Program(strategy, evaluator, space, seed, seeds, chunk, batch, every, look)
     carry = program.begin()
     table = Table(space, seed, seeds, batch)
     numbers = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
@@ -137,11 +184,11 @@ def run(
         table.extend(folder.rows())
         if done < rounds:
             program.compile(carry)
-        meter = Progress("search", rounds * batch * seeds, done * batch * seeds, seconds, verbose)
+        meter = Progress(what, rounds * batch * seeds, done * batch * seeds, seconds, verbose)
         while done < rounds:
             started = time.perf_counter() - program.compile_seconds
             carry, trials = program.advance(carry, done)
-            new = table.add(trials, done * batch)
+            new = table.add(trials, done * batch, every)
             done += chunk
             seconds += time.perf_counter() - program.compile_seconds - started
             folder.save(carry, done, seconds, new)
@@ -155,6 +202,7 @@ def run(
         seconds=seconds,
         compile_seconds=program.compile_seconds,
         seed=seed,
+        state=carry,
     )
 
 
@@ -174,9 +222,12 @@ class _Program:
         seeds: int,
         chunk: int,
         batch: int,
+        every: int,
+        look: Look | None,
     ):
         self.strategy, self.evaluator, self.space = strategy, evaluator, space
         self.chunk, self.batch, self.compile_seconds = chunk, batch, 0.0
+        self.every, self.look = every, look
         self._compiled: Any = None
         self._keys = jnp.stack([jax.random.key(s) for s in range(seed, seed + seeds)])
         self._lift: Callable = jax.vmap
@@ -210,8 +261,9 @@ class _Program:
 
     def _compile(self, carry: tuple) -> None:
         started = time.perf_counter()
+        sizes = self.chunk, self.batch, self.every, self.look
         rounds = lambda key, carry, start: _rounds(
-            key, self.strategy, self.evaluator, carry, start, self.chunk, self.batch
+            key, self.strategy, self.evaluator, carry, start, *sizes
         )
         lifted = jit(self._lift(rounds, (0, 0, None)), out_shardings=cluster.replicated())
         given = cluster.everywhere((self._keys, carry, jnp.int32(0)))

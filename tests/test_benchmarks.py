@@ -28,6 +28,11 @@ POPULATION_KEYS = {
 CELL_KEYS = {"channels", "cells", "stages"}
 TORCH_KEYS = {"torch_us", "ratio_torch", "largest_loss_difference", "torch_threads"}
 TORCH_KEYS |= {"torch_device", "torch"}
+SUPERNET_KEYS = {
+    *("ratio_torch", "ratios", "jnas_seconds", "torch_seconds", "largest_loss_difference"),
+    *("ratio_20_over_8", "compile_seconds", "ratio_gdas", "gdas_seconds", "memory_mb"),
+    *("torch_threads", "torch", "channels", "layers", "images", "batches", "rounds", "device"),
+}
 needs_torch = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="PyTorch is not installed: jnas[bench]"
 )
@@ -101,6 +106,8 @@ def test_asha_has_its_first_full_evaluation_before_halving_in_rounds():
         ("population", "--space=darts", "darts"),
         ("population", "--step=5", "--step"),
         ("compile_time", "--rounds=0", "--rounds"),
+        ("supernet", "--layers=2", "--layers"),
+        ("supernet", "--images=8,32 --batches=4", "--batches"),
         ("scale", "--candidates=9", "--candidates=9"),
         ("pods", "--devices=none", "none"),
     ],
@@ -157,6 +164,18 @@ def test_pytorch_trains_the_same_cells_in_all_stages():
     found = _population("--compiled-each=1", **sizes, steps=2, rounds=1)
     assert set(found) == POPULATION_KEYS | CELL_KEYS | TORCH_KEYS
     assert found["largest_loss_difference"] < 1e-3
+
+
+@needs_torch
+@pytest.mark.slow
+def test_pytorch_searches_the_same_supernet():
+    sizes = {"channels": 4, "layers": 3, "rounds": 1}
+    flags = [f"--{name}={value}" for name, value in sizes.items()]
+    found = _results(_run("supernet", *flags, "--images=8", "--batches=4"))
+    assert set(found) == SUPERNET_KEYS and {name: found[name] for name in sizes} == sizes
+    assert set(found["ratios"]) == {"first_8", "second_8"}
+    assert found["largest_loss_difference"] < 1e-3
+    assert set(found["memory_mb"]) == {"jnas_8", "jnas_process_8", "torch_process_8"}
 
 
 @pytest.mark.slow

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+import jnas
 from jnas.cli import main
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / ".." / "shared" / "data" / "nb201.npz"
 CONFIGS = ROOT / "experiments" / "configs"
 DIGITS = f"--config={CONFIGS / 'digits_evolution.py'}"
+DARTS = f"--config={CONFIGS / 'digits_darts_genotype.py'}"
 EVOLUTION = f"--config={CONFIGS / 'nas_bench_201_evolution.py'}"
 
 needs_table = pytest.mark.skipif(not TABLE.exists(), reason="the shared table is not here")
@@ -129,6 +131,13 @@ def test_history_does_not_depend_on_the_devices(tmp_path, tiny):
         (["search", EVOLUTION, "--workdir=w", "--config.table=x.npz"], "x.npz"),
         (["search", EVOLUTION, "--workdir=w", "--config.dataset=x"], "'x'"),
         (["train", DIGITS, "--arch=|nor_conv_9x9~0|+|none~0|none~1|"], "'nor_conv_9x9'"),
+        (["train", DIGITS], "one of --arch=STRING and --genotype=NAME_OR_STRING is needed"),
+        (["train", DARTS, "--arch=GDAS", "--genotype=GDAS"], "is needed, not both"),
+        (["train", DIGITS, "--genotype=GDAS"], "--genotype is for the space darts"),
+        (["train", DARTS, "--genotype=DARTS_V9"], "'DARTS_V9': no such name; allowed: DARTS_V1"),
+        (["train", DARTS, "--genotype=Genotype(normal=[])"], "the form is Genotype("),
+        (["train", DARTS, "--genotype=GDAS", "--config.final.auxiliary=-1.0"], "auxiliary=-1.0"),
+        (["train", DARTS, "--genotype=GDAS", "--config.net.drop_path=1.5"], "drop_path=1.5"),
         (["list", "everything"], "allowed: spaces, strategies"),
         (["serch"], "unknown command 'serch'"),
     ],
@@ -140,6 +149,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     printed = capsys.readouterr()
     assert words in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert not (tmp_path / "w").exists()  # a mistake claims no folder
+
+
+def test_a_genotype_is_trained_by_its_name(tmp_path):
+    small = ["--config.net.channels=2", "--config.net.layers=1", "--config.final.steps=3"]
+    flags = ["--genotype=PC_DARTS", f"--workdir={tmp_path}"]
+    assert main(["train", DARTS, *flags, *small]) == 0
+    found = json.loads((tmp_path / "result.json").read_text())
+    space = jnas.spaces.darts(2, 1, 10, 8, 1)
+    arch = space.parse(found["architecture"])
+    assert space.describe(arch) == space.describe(space.parse("PC_DARTS"))
+    assert found["params"] == int(space.counts["params"](arch)) and 0 <= found["test_accuracy"] <= 1
 
 
 def test_a_search_cannot_see_the_test_split(tmp_path, tiny):

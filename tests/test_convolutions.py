@@ -147,3 +147,33 @@ def test_forms_end_with_their_context_and_are_watched():
     with forms.watched() as asked, forms.using(conv="columns"):
         assert forms.form("conv") == "columns"
     assert forms.form("conv") == before and asked == {"conv"}
+
+
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (1, 2), (2, 1)])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "population"])
+def test_second_derivatives_equal_those_of_a_plain_convolution(stride, dilation, many):
+    rng = np.random.default_rng(0)
+    lead = (3,) if many else ()
+    draw = lambda *shape: jnp.asarray(rng.normal(size=(*lead, *shape)), jnp.float32)
+    x, w, dx, dw = draw(2, 6, 6, 2), draw(3, 3, 2, 3), draw(2, 6, 6, 2), draw(3, 3, 2, 3)
+
+    def plain(x, w):
+        pads = ((dilation, dilation), (dilation, dilation))
+        names = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, w, (stride, stride), pads, rhs_dilation=(dilation, dilation), dimension_numbers=names
+        )
+
+    def turn(f):
+        def slope(x, w, dx, dw):
+            gx, gw = jax.grad(lambda x, w: jnp.sum(jnp.sin(f(x, w))), (0, 1))(x, w)
+            return jnp.sum(gx * dx) + jnp.sum(gw * dw)
+
+        hessian = jax.grad(slope, (0, 1))
+        quick = {"xla_backend_optimization_level": 0}
+        run = jax.jit(jax.vmap(hessian) if many else hessian, compiler_options=quick)
+        return run(x, w, dx, dw)
+
+    own = turn(lambda x, w: convolutions.conv(x, w, stride, dilation))
+    for a, b in zip(own, turn(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)

@@ -62,6 +62,14 @@ def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
     assert names["result"].best_score == pytest.approx(fitness.max(), rel=1e-5)
 
 
+def test_the_gradient_search_of_the_docs_finds_an_architecture_of_the_space() -> None:
+    (example,) = examples("strategies/gradient.md")
+    names = run(example, "strategies/gradient.md")
+    space = names["net"].space
+    assert space.is_valid(names["found"]) and names["history"].metrics["loss"].shape == (20, 1)
+    assert names["state"].shared.step == 19
+
+
 @pytest.mark.skipif(not TABLE.exists(), reason="the shared table is not here")
 def test_the_command_takes_the_new_strategy_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

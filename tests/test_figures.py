@@ -53,6 +53,15 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
     return [(s, t) for (s, a), (t, b) in itertools.combinations(boxes, 2) if a.overlaps(b)]
 
 
+def test_cells_that_share_no_node_are_drawn_apart() -> None:
+    other = [(f"{a}'", f"{b}'", op) for a, b, op in DARTS]
+    both = figures.draw_cell([*DARTS, *other])
+    one = figures.draw_cell(DARTS)
+    assert not overlapping(both)
+    assert sorted(texts(both)) == sorted([*texts(one), *texts(figures.draw_cell(other))])
+    assert both.get_figheight() == pytest.approx(2 * one.get_figheight())
+
+
 # -------------------------------------------------------------------------------- best so far
 
 score_or_nan = st.floats(-10, 10) | st.just(np.nan)
@@ -168,7 +177,7 @@ def test_a_complete_cell_of_four_nodes_has_no_crossings():
 
 def test_different_operations_have_different_colours():
     operations = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "mine"]
-    assert len(set(figures._colours(operations).values())) == len(operations)
+    assert len(set(figures.operation_colours(operations).values())) == len(operations)
 
 
 def test_a_cell_that_is_no_dag_is_refused():

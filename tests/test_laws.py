@@ -92,7 +92,27 @@ def one_max(arch: Any) -> jax.Array:
     return jnp.mean(to_vector(SPACE, arch) == choice_counts(SPACE) - 1, -1, dtype=jnp.float32)
 
 
+def relaxed_loss(arch: Any) -> jax.Array:
+    """The squared distance of one relaxed architecture to the corner that solves one-max.
+
+    At a corner it is 1 minus `one_max`.
+    """
+    total = jnp.float32(0)
+    counts = zip(jax.tree.leaves(arch), jax.tree.leaves(SPACE.num_choices), strict=True)
+    for weights, count in counts:
+        goal = jax.nn.one_hot(count - 1, int(count.max()))
+        total += jnp.sum((weights - goal) ** 2)
+    return total / (2 * choice_counts(SPACE).size)
+
+
+def is_relaxed(arch: Any) -> bool:
+    return jnp.issubdtype(jax.tree.leaves(arch)[0].dtype, jnp.floating)
+
+
 def evaluated(trials: Trials) -> Trials:
+    if is_relaxed(trials.arch):
+        loss, grad = jax.vmap(jax.value_and_grad(relaxed_loss))(trials.arch)
+        return trials._replace(score=1 - loss, grad=grad, metrics={"cost": loss})
     cost = jnp.sum(to_vector(SPACE, trials.arch), -1).astype(jnp.float32)
     return trials._replace(score=one_max(trials.arch), metrics={"cost": cost})
 
@@ -195,13 +215,17 @@ def test_the_second_step_compiles_nothing(name: str) -> None:
 
 @every
 def test_a_scan_equals_the_python_loop_bit_for_bit(name: str) -> None:
-    run = compiled(name)
+    run, rtol = compiled(name), ENTRIES[name].scan_rtol
     state, history = run.init(jax.random.key(0)), []
     for number in rounds_of(0):
         state, trials = run.step(state, number)
         history.append(trials)
     stacked = jax.tree.map(lambda *rows: np.stack(rows), *history)
-    same(run.scan(run.init(jax.random.key(0)), rounds_of(0)), (state, stacked))
+    found = run.scan(run.init(jax.random.key(0)), rounds_of(0))
+    if not rtol:
+        same(found, (state, stacked))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol, atol=rtol / 10)
+    jax.tree.map(close, found, (state, stacked))
 
 
 @every
@@ -216,6 +240,8 @@ def test_a_vmapped_row_equals_the_single_run(name: str) -> None:
             continue
         if rtol:
             jax.tree.map(close, row, single)
+            if ENTRIES[name].relaxed:
+                continue
             row, single = row[1].arch, single[1].arch
         same(row, single)
 
@@ -228,6 +254,10 @@ def test_rows_of_weight_0_teach_nothing(name: str) -> None:
     masked = trials._replace(weight=trials.weight * live)
     told = tell(masked)
     other = sample(SPACE, jax.random.key(8), N)
+    if ENTRIES[name].relaxed:
+        other = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), masked.arch)
+        wrong = jnp.asarray(live > 0)
+        masked = masked._replace(grad=jnas.base.rows(wrong, masked.grad, other))
     garbage = masked._replace(
         arch=jnas.base.rows(jnp.asarray(live > 0), masked.arch, other),
         score=jnp.where(live > 0, masked.score, 1e9),
@@ -285,12 +315,23 @@ def test_proposals_are_valid_and_every_leaf_leads_with_n(name: str) -> None:
         assert (np.asarray(trials.weight) == 1).all()
         assert jax.tree.structure(trials.arch) == jax.tree.structure(SPACE.num_choices)
 
+        if ENTRIES[name].relaxed:
+            jax.tree.map(are_weights, trials.arch, SPACE.num_choices)
+            continue
+
         def in_range(x: jax.Array, count: np.ndarray) -> None:
             assert x.dtype == jnp.int32 and x.shape == (N, *count.shape)
             assert (x >= 0).all() and (x < count).all()
 
         jax.tree.map(in_range, trials.arch, SPACE.num_choices)
         assert jax.vmap(SPACE.is_valid)(trials.arch).all()
+
+
+def are_weights(x: jax.Array, count: np.ndarray) -> None:
+    """Asserts that weights lie in [0, 1], and are 0 for choices that a place lacks."""
+    real = np.broadcast_to(np.arange(int(count.max())) < count[..., None], x.shape)
+    assert x.dtype == jnp.float32 and (np.asarray(x)[~real] == 0).all()
+    assert (x >= 0).all() and (x <= 1.5).all()  # drop-out scales up what remains
 
 
 @every
@@ -513,4 +554,4 @@ def test_a_recipe_beats_random_search_on_the_table(
 
 def test_every_public_link_and_recipe_stands_in_the_table_of_laws() -> None:
     assert set(jnas.links.__all__) <= set(ENTRIES)
-    assert set(jnas.recipes.STRATEGIES) == set(RECIPES)
+    assert set(jnas.recipes.STRATEGIES) | set(jnas.recipes.GRADIENT) == set(RECIPES)

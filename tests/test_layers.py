@@ -32,6 +32,7 @@ BELOW: dict[str, set[str]] = {
     "faults": set(),
     "files": set(),
     "preemption": set(),
+    "quick_keys": set(),
     "checkpoints": {"faults", "files"},
     "runs": {"base", "checkpoints", "cluster", "faults", "files", "preemption"},
     "reproduce": {
@@ -39,12 +40,12 @@ BELOW: dict[str, set[str]] = {
         *("analysis", "search", "files", "compiling"),
     },
     "history": {"base", "analysis"},
-    "search": {"base", "cluster", "compiling", "faults", "history", "runs"},
+    "search": {"base", "cluster", "compiling", "faults", "history", "quick_keys", "runs"},
     "one_shot": {"base", "evaluators", "nets", "recipes", "search"},
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
-TOP = {"__init__", "__main__", "cli", "configs"}  # they join the layers
+TOP = {"__init__", "__main__", "cli", "configs", "supernet_search"}  # they join the layers
 
 # Libraries that only these layers may import.
 ONLY_IN = {

@@ -58,6 +58,29 @@ def test_history_does_not_depend_on_the_chunk():
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_history_can_show_the_last_of_so_many_rounds(seeds):
+    whole, some = (go(seeds=seeds, chunk=10, every=every).history for every in (1, 5))
+    last = (whole["evaluation"] - 1) // 2 % 5 == 4
+    assert last.sum() == 8 * seeds
+    assert all(np.array_equal(whole[k][last], some[k]) for k in whole)
+
+
+def test_a_look_shows_something_else_of_a_round_and_changes_nothing():
+    def look(carry, trials):
+        swapped = 1 - trials.arch
+        return trials._replace(arch=swapped, metrics={"rounds": carry[1] + 0 * trials.score})
+
+    plain, seen = go(chunk=20), go(chunk=20, look=look)
+    swap = str.maketrans("01", "10")
+    assert [a.translate(swap) for a in plain.history["architecture"]] == list(
+        seen.history["architecture"]
+    )
+    assert np.array_equal(seen.history["rounds"], np.arange(1, 21).repeat(2))
+    states = [jax.tree.map(np.asarray, r.state) for r in (plain, seen)]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *states))
+
+
 def test_a_seed_among_many_equals_the_seed_alone():
     many, alone = go(seeds=4, seed=1).history, go().history
     mine = many["seed"] == 3
@@ -109,6 +132,18 @@ def test_history_on_disk_reads_back_exactly(tmp_path):
     noise = np.asarray([np.float32(r["noise"]) for r in rows])
     assert np.array_equal(noise, result.history["noise"])
     assert [int(r["evaluation"]) for r in rows] == list(range(1, 41))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"every": 3}, "every=3 does not divide the 20 rounds"),
+        ({"every": 4, "chunk": 2}, "chunk=2 does not divide the 20 rounds .* of every=4"),
+    ],
+)
+def test_spans_of_rounds_have_to_fit(wrong, told):
+    with pytest.raises(InputError, match=told):
+        go(**wrong)
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):

@@ -51,6 +51,22 @@ def lay_out(edges: Sequence[tuple[str, str]]) -> Layout:
     return Layout(nodes, spans, level, ports)
 
 
+def parts(edges: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """The edges of every cell among them: numbers of edges that are connected, in their order.
+
+    >>> parts([("in", "out"), ("in of another", "out of another"), ("in", "out")])
+    [[0, 2], [1]]
+    """
+    cell = {node: node for edge in edges for node in edge}
+    for _ in cell:  # at most so many steps lie between two nodes
+        for a, b in edges:
+            cell[a] = cell[b] = min(cell[a], cell[b])
+    return [
+        [k for k, (a, _) in enumerate(edges) if cell[a] == name]
+        for name in dict.fromkeys(cell[a] for a, _ in edges)
+    ]
+
+
 def _topological(edges: Sequence[tuple[str, str]]) -> list[str]:
     """The nodes, each after all that feed it: the first named goes first, but dead ends last."""
     order: list[str] = []

@@ -17,7 +17,7 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 
-from jnas.analysis.cell_layout import lay_out
+from jnas.analysis.cell_layout import Layout, lay_out, parts
 
 # The colours of Okabe and Ito, told apart under every common colour blindness
 # (Wong, Points of view: Color blindness, Nature Methods 8, 441, 2011); its yellow is too pale here.
@@ -294,7 +294,7 @@ def _arrow(axes: Axes, points: Sequence[tuple[float, float]], colour: str, faint
 # -------------------------------------------------------------------------------------- cells
 
 
-def _colours(operations: Sequence[str]) -> dict[str, str]:
+def operation_colours(operations: Sequence[str]) -> dict[str, str]:
     """One colour for each operation, its own where it has one."""
     colours = {name: _OPERATION_COLOURS[name] for name in operations if name in _OPERATION_COLOURS}
     palette = [_BLUE, _RED, _GREEN, _ORANGE, _PINK, _SKY, _BLACK]
@@ -308,7 +308,8 @@ def draw_cell(edges: Sequence[tuple[str, str, str]], *, title: str = "") -> Figu
 
     Neighbouring nodes are joined by a straight edge, others by one that runs above or below; no two
     edges lie on each other. Edges with the operation `none` are faint and dotted; an edge with an
-    empty operation has no label, such as the concatenation at the end of a DARTS cell.
+    empty operation has no label, such as the concatenation at the end of a DARTS cell. Cells that
+    share no node are drawn one below the other.
 
     Args:
       edges: `(from_node, to_node, operation)` of a directed acyclic graph; two nodes may be joined
@@ -321,20 +322,52 @@ def draw_cell(edges: Sequence[tuple[str, str, str]], *, title: str = "") -> Figu
     if not edges:
         raise ValueError("edges is empty: a cell has at least one (from_node, to_node, operation)")
     operations = [operation for _, _, operation in edges]
-    colours = _colours(operations)
-    layout = lay_out([(a, b) for a, b, _ in edges])
-    nodes, spans = layout.nodes, layout.spans
+    colours = operation_colours(operations)
+    ends = [(a, b) for a, b, _ in edges]
+    cells = [(lay_out([ends[k] for k in part]), part) for part in parts(ends)]
 
-    ports = max(max(leave, -arrive) for leave, arrive in layout.ports)
-    node_width = max(0.42, (2 * ports + 1) * _PORT, *(_width(node) + 0.16 for node in nodes))
+    node_width = max(0.42, *(_width(node) + 0.16 for end in ends for node in end))
+    for layout, _ in cells:
+        ports = max(max(leave, -arrive) for leave, arrive in layout.ports)
+        node_width = max(node_width, (2 * ports + 1) * _PORT)
     spacing = node_width + max(0.4, *(_width(name) for name in operations)) + 0.36
-    rise, fall = max(0, *layout.level), max(0, *(-row for row in layout.level))
+    most = max(len(layout.nodes) for layout, _ in cells)
     clear = _HEIGHT / 2 + _MARGIN + 0.1
-    middle = clear + fall * _ROW
-    width = 2 * _MARGIN + (len(nodes) - 1) * spacing + node_width
-    figure, axes = _canvas(width, middle + rise * _ROW + clear, title)
-    x = axes.get_xlim()[1] / 2 + (np.arange(len(nodes)) - (len(nodes) - 1) / 2) * spacing
+    heights = [2 * clear + _ROW * (_rise(layout) + _fall(layout)) for layout, _ in cells]
+    width = 2 * _MARGIN + (most - 1) * spacing + node_width
+    figure, axes = _canvas(width, sum(heights), title)
+    bottom = sum(heights)
+    for (layout, part), height in zip(cells, heights, strict=True):
+        bottom -= height
+        many = len(layout.nodes)
+        x = axes.get_xlim()[1] / 2 + (np.arange(many) - (many - 1) / 2) * spacing
+        middle = bottom + clear + _fall(layout) * _ROW
+        own = [operations[k] for k in part]
+        _draw_layout(axes, layout, own, colours, x, middle, node_width)
+    return figure
 
+
+def _rise(layout: Layout) -> int:
+    """Rows of edges above the nodes."""
+    return max(0, *layout.level)
+
+
+def _fall(layout: Layout) -> int:
+    """Rows of edges below the nodes."""
+    return max(0, *(-row for row in layout.level))
+
+
+def _draw_layout(
+    axes: Axes,
+    layout: Layout,
+    operations: Sequence[str],
+    colours: Mapping[str, str],
+    x: np.ndarray,
+    middle: float,
+    node_width: float,
+) -> None:
+    """Draws one cell whose nodes have their middles at `x`, `[nodes]`, and `middle`."""
+    nodes, spans = layout.nodes, layout.spans
     for (start, end), row, (leave, arrive), operation in zip(*layout[1:], operations, strict=True):
         if row:
             side = 1 if row > 0 else -1
@@ -364,7 +397,6 @@ def draw_cell(edges: Sequence[tuple[str, str, str]], *, title: str = "") -> Figu
         inner = k in {start for start, _ in spans} & {end for _, end in spans}
         _box(axes, x[k], middle, node_width, "white" if inner else "#E3EEF6")
         axes.text(x[k], middle, node, ha="center", va="center", fontsize=_SIZE, zorder=4)
-    return figure
 
 
 def draw_choices(choices: Sequence[tuple[str, str]], *, title: str = "") -> Figure:

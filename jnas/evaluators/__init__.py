@@ -1,8 +1,10 @@
 """Evaluators: they score a batch of proposed architectures."""
 
 from jnas.evaluators.augment import Augment
+from jnas.evaluators.bilevel import bilevel
 from jnas.evaluators.joint import joint
 from jnas.evaluators.mesh import make_mesh
+from jnas.evaluators.perturbation import Perturbation
 from jnas.evaluators.remember import remembered
 from jnas.evaluators.scored import scored
 from jnas.evaluators.shared_scores import shared_scores
@@ -14,7 +16,9 @@ from jnas.evaluators.weight_sharing import weight_sharing
 __all__ = [
     "Augment",
     "Examples",
+    "Perturbation",
     "Training",
+    "bilevel",
     "joint",
     "make_mesh",
     "remembered",

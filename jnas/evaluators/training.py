@@ -1,6 +1,7 @@
 """What a step of a training takes: examples in batches, settings, and the loss."""
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, NamedTuple
 
 import jax
@@ -46,6 +47,8 @@ class Training(NamedTuple):
       batch_size: examples in a step.
       augment: what is done to the images of every batch.
       smoothing: the part of a label that is spread over all classes.
+      auxiliary: the weight of the loss of an auxiliary head, of a network that returns `(logits,
+        auxiliary logits)` in training.
       ema: decay of the average of weights and batch statistics that is evaluated in their place,
         0 for none. It is corrected for its start, so that initial weights do not enter it.
       dtype: of the forward and backward pass of a step, `float32` or `bfloat16`. Weights,
@@ -61,6 +64,7 @@ class Training(NamedTuple):
     ema: float = 0.0
     dtype: str = "float32"
     validate_at: tuple[int, ...] = ()
+    auxiliary: float = 0.0
 
 
 class Batches(NamedTuple):
@@ -109,6 +113,9 @@ def check(training: Training, data: Examples) -> None:
         value = getattr(training, name)
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise InputError(f"{name}={value!r}: it has to be at least 0 and less than 1")
+    weight = training.auxiliary
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < inf:
+        raise InputError(f"auxiliary={weight!r}: a number of at least 0 is needed")
     if training.dtype not in DTYPES:
         raise InputError(f"dtype {training.dtype!r}: allowed are {', '.join(DTYPES)}")
     at, steps = training.validate_at, training.steps
@@ -121,17 +128,15 @@ def check(training: Training, data: Examples) -> None:
 
 
 def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
-    """`(params, state, arch, x, sparse=False) -> (logits, state)`, the logits in float32.
+    """`(params, state, arch, x, sparse=False) -> (logits, state)`, the logits in float32 or wider.
 
     The network runs in the mode of training and in the training's dtype.
     """
+    run = _heads(net, training)
 
-    def f(params: Any, state: Any, arch: Architecture, x: Any, sparse: bool = False) -> tuple:
-        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
-        how = {"sparse": True} if sparse else {}
-        logits, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
-        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
-        return logits.astype(jnp.float32), new
+    def f(*args: Any) -> tuple[jax.Array, Any]:
+        heads, new = run(*args)
+        return heads[0], new
 
     return f
 
@@ -141,12 +146,36 @@ def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
 
     The network runs in the mode of training and in the training's dtype.
     """
-    run = forward(net, training)
+    run = _heads(net, training)
 
     def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
         x, y, share = batch
-        logits, new = run(params, state, arch, x, sparse)
-        return jnp.mean(losses(logits, y, training.smoothing, share)), new
+        heads, new = run(params, state, arch, x, sparse)
+        if training.auxiliary and len(heads) == 1:
+            raise InputError(
+                f"auxiliary={training.auxiliary}: the network has no auxiliary head, whose loss it "
+                "would weigh; the net of DARTS has one by auxiliary=True"
+            )
+        mean = lambda logits: jnp.mean(losses(logits, y, training.smoothing, share))
+        total = mean(heads[0])
+        if training.auxiliary:
+            total += training.auxiliary * mean(heads[1])
+        return total, new
+
+    return f
+
+
+def _heads(net: Net, training: Training) -> Callable[..., tuple[list[jax.Array], Any]]:
+    """The logits of the classifier, and of an auxiliary head where there is one."""
+
+    def f(params: Any, state: Any, arch: Architecture, x: jax.Array, sparse: bool = False) -> tuple:
+        small = (params, arch, x) if training.dtype == "float32" else _cast((params, arch, x))
+        how = {"sparse": True} if sparse else {}
+        found, new = net.apply(small[0], state, small[1], small[2], train=True, **how)
+        new = jax.tree.map(lambda a, b: a if a.dtype == b.dtype else a.astype(b.dtype), new, state)
+        heads = found if isinstance(found, tuple) else (found,)
+        wide = lambda z: z.astype(jnp.promote_types(z.dtype, jnp.float32))
+        return [wide(z) for z in heads], new
 
     return f
 

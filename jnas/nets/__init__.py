@@ -5,19 +5,31 @@ from collections.abc import Callable
 from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
+from jnas.nets.darts import darts
+from jnas.nets.darts_supernet import darts_supernet
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
 
-NETS: dict[str, Callable[..., Net]] = {"mlp": mlp, "nas_bench_201": nas_bench_201}
+NETS: dict[str, Callable[..., Net]] = {
+    "darts": darts,
+    "darts_supernet": darts_supernet,
+    "mlp": mlp,
+    "nas_bench_201": nas_bench_201,
+}
+# Of the spaces whose own networks do not take relaxed architectures.
+SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
 
 __all__ = [
     "NETS",
+    "SUPERNETS",
     "Net",
     "OneOf",
     "Repeat",
     "Slim",
     "count_flops",
     "count_params",
+    "darts",
+    "darts_supernet",
     "functional",
     "mlp",
     "nas_bench_201",

@@ -97,8 +97,6 @@ def nas_bench_201(
     def bind(arch: Any) -> dict[str, Any]:
         return {f"edge_{i}": arch[i] for i in range(len(EDGES))}
 
-    return functional(
-        lambda rngs: NasBench201Network(channels, cells, classes, inputs, stages, rngs=rngs),
-        space=spaces.nas_bench_201(channels, cells, classes, image, inputs, stages),
-        bind=bind,
-    )
+    space = spaces.nas_bench_201(channels, cells, classes, image, inputs, stages)
+    make = lambda rngs: NasBench201Network(channels, cells, classes, inputs, stages, rngs=rngs)
+    return functional(make, space=space, bind=bind)

@@ -67,7 +67,7 @@ def largest(simplex: jax.Array) -> tuple[jax.Array, jax.Array]:
     return k, simplex[k]
 
 
-def _buffers(module: nnx.Module) -> nnx.State:
+def changing(module: nnx.Module) -> nnx.State:
     """What a call may change: batch statistics, random counters."""
     return nnx.state(module, nnx.Not(nnx.Any(nnx.Param, Choice)))
 
@@ -108,13 +108,13 @@ class OneOf(Searchable):
     def _branch(self, choice: jax.Array, args: tuple) -> Any:
         """Runs one option, chosen by data."""
         graphs, states = zip(*(split(option) for option in self.options), strict=True)
-        buffers = tuple(_buffers(option) for option in self.options)
+        buffers = tuple(changing(option) for option in self.options)
 
         def branch(k: int) -> Callable:
             def run(states: Any, buffers: Any, args: Any) -> tuple:
                 module = nnx.merge(graphs[k], states[k])
                 y = module(*args)
-                return y, (*buffers[:k], _buffers(module), *buffers[k + 1 :])
+                return y, (*buffers[:k], changing(module), *buffers[k + 1 :])
 
             return run
 
@@ -154,10 +154,16 @@ class Repeat(Searchable):
         if not 0 <= least <= most or most < 1:
             raise ValueError(f"Repeat from {least} to {most} times: need 0 <= least <= most >= 1.")
         super().__init__([str(d) for d in range(least, most + 1)], name)
-        make = lambda key: split(pooled(block, key), Choice, ...)
-        graph, choices, _ = nnx.eval_shape(lambda: make(jax.random.key(0)))
+        kinds: list[tuple] = []  # the graph and the choices of a block, which have no leading axis
+
+        def make(key: jax.Array) -> Any:
+            graph, choices, rest = split(pooled(block, key), Choice, ...)
+            kinds.append((graph, jax.eval_shape(lambda: choices)))
+            return rest
+
         keys = jax.random.split(rngs.params(), most)
-        stacked = jax.vmap(lambda key: make(key)[2])(keys)
+        stacked = jax.vmap(make)(keys)
+        graph, choices = kinds[0]
         lead = lambda c: jnp.zeros(c.shape if shared else (most, *c.shape), jnp.int32)
         self.block = nnx.merge(graph, jax.tree.map(lead, choices), stacked)
         self.least, self.most, self.shared = least, most, shared
@@ -172,7 +178,7 @@ class Repeat(Searchable):
         def run(x: Any, choices: Any, params: Any, buffers: Any) -> tuple:
             module = nnx.merge(graph, choices, params, buffers)
             y = module(x)
-            return y, _buffers(module)
+            return y, changing(module)
 
         def step(carry: tuple, layer: tuple) -> tuple:
             x, total = carry

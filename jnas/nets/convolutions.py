@@ -54,6 +54,23 @@ def depthwise(x: jax.Array, weight: jax.Array, stride: int = 1, dilation: int = 
     return _depthwise(size, x, weight)
 
 
+def conv_line(x: jax.Array, weight: jax.Array, axis: int, stride: int = 1) -> jax.Array:
+    """A convolution along one axis, a product over shifted copies, padded as `conv` is.
+
+    Args:
+      x: `[B, H, W, C]`.
+      weight: `[kernel, C, D]`, the kernel odd.
+      axis: 1 for columns, 2 for rows.
+      stride: the step between outputs along the axis.
+
+    Returns:
+      `[B, H, W, D]`, of the axis every `stride`-th.
+    """
+    cut = lambda x: jax.lax.slice_in_dim(x, 0, None, stride, axis)
+    taps = [cut(tap) for tap in _window(x, (weight.shape[0], 1, 1), axis)]
+    return jnp.concatenate(taps, -1) @ weight.reshape(-1, weight.shape[-1])
+
+
 def shifted(x: jax.Array, size: Size) -> list[jax.Array]:
     """The input as every tap of a kernel sees it: kernel^2 arrays `[B, H', W', C]`."""
     kernel, stride, dilation = size
@@ -233,10 +250,48 @@ def _conv_forward(size: Size, x: jax.Array, weight: jax.Array) -> tuple:
 
 def _conv_backward(size: Size, saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weight = saved
-    return _formed("input", size, grad, weight, x), _formed("weight", size, x, grad)
+    return _by_input(size, grad, weight, x), _by_weight(size, x, grad)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+
+
+# A convolution is bilinear, so the derivatives of its gradients are convolutions and gradients
+# again: it can be differentiated any number of times, in reverse mode.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_input(size: Size, grad: jax.Array, weight: jax.Array, x: jax.Array) -> jax.Array:
+    return _formed("input", size, grad, weight, x)
+
+
+def _by_input_forward(size: Size, grad: jax.Array, weight: jax.Array, x: jax.Array) -> tuple:
+    return _by_input(size, grad, weight, x), (grad, weight, x)
+
+
+def _by_input_backward(size: Size, saved: tuple, turn: jax.Array) -> tuple:
+    grad, weight, x = saved
+    return _conv(size, turn, weight), _by_weight(size, turn, grad), jnp.zeros_like(x)
+
+
+_by_input.defvjp(_by_input_forward, _by_input_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_weight(size: Size, x: jax.Array, grad: jax.Array) -> jax.Array:
+    return _formed("weight", size, x, grad)
+
+
+def _by_weight_forward(size: Size, x: jax.Array, grad: jax.Array) -> tuple:
+    return _by_weight(size, x, grad), (x, grad)
+
+
+def _by_weight_backward(size: Size, saved: tuple, turn: jax.Array) -> tuple:
+    x, grad = saved
+    return _by_input(size, grad, turn, x), _conv(size, x, turn)
+
+
+_by_weight.defvjp(_by_weight_forward, _by_weight_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

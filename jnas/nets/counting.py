@@ -27,7 +27,7 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
 
     A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
     runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
-    follows count in full.
+    follows count in full. A module whose `trains_only` is true does not count: an auxiliary head.
 
     Args:
       net: the network.
@@ -48,6 +48,8 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
     def visit(module: nnx.Module, above: _Above) -> jax.Array:
         """Parameters in each copy of a module: `[*stack]` or what broadcasts to it."""
         total: Any = jnp.zeros((1,) * len(above.stack), jnp.int32)
+        if getattr(module, "trains_only", False):
+            return total
         parts = list(nnx.iter_children(module))
         for shape in (p.shape[len(above.stack) :] for _, p in parts if isinstance(p, nnx.Param)):
             slim = above.widest and shape and shape[-1] == above.widest
@@ -67,8 +69,7 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
             depths = np.arange(module.least, module.most + 1)
             runs = np.arange(module.most) < depths[:, None]  # [K, most]
             used = share(module, above) @ runs.astype(np.int32) if choosing else runs[0]
-            each = jnp.broadcast_to(visit(module.block, inside), (*used.shape[:-1], module.most))
-            return total + jnp.sum(each * used, -1)
+            return total + jnp.sum(visit(module.block, inside) * used, -1)
         if isinstance(module, Slim):
             above = above._replace(
                 width=share(module, above) @ jnp.asarray(module.widths)

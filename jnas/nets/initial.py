@@ -28,6 +28,21 @@ class _Pool:
 _pools: list[_Pool] = []
 
 
+class _Idle:
+    """Stands for the random streams of layers that take all their numbers from the pool."""
+
+    def params(self) -> None:
+        return None
+
+
+def idle(rngs: nnx.Rngs) -> Any:
+    """Random streams for layers that draw by `uniform` alone: of no use where there is a pool.
+
+    A stream counts its draws, and in a traced program of many layers that takes minutes.
+    """
+    return _Idle() if _pools else rngs
+
+
 def uniform(key: jax.Array, shape: Sequence[int], bound: float) -> jax.Array:
     """Uniform numbers in [-bound, bound): from the pool of the network that is being made.
 

@@ -47,8 +47,9 @@ class BatchNorm(nnx.Module):
         """Takes the statistics of a batch into the running ones, and returns `y`."""
         keep, n = self.momentum, y.size // y.shape[-1]
         mean, variance = jax.lax.stop_gradient((mean, variance * (n / max(n - 1, 1))))
-        self.mean[...] = keep * self.mean[...] + (1 - keep) * mean
-        self.variance[...] = keep * self.variance[...] + (1 - keep) * variance
+        # `variable[...] = x` would search the whole traced program for where x comes from.
+        self.mean.set_value(keep * self.mean[...] + (1 - keep) * mean)
+        self.variance.set_value(keep * self.variance[...] + (1 - keep) * variance)
         return y
 
 

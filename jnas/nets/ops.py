@@ -95,8 +95,13 @@ def _sums(x: jax.Array) -> jax.Array:
     return jnp.matmul(ones, flat, precision=jax.lax.Precision.HIGHEST)[0]
 
 
+def _wide(x: jax.Array) -> jax.Array:
+    """In the precision of statistics: float32 where x has less."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def _batch_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> tuple:
-    wide = x.astype(jnp.float32)  # statistics are float32 whatever x is
+    wide = _wide(x)
     n = x.size // x.shape[-1]
     mean = _sums(wide) / n
     variance = _sums(jnp.square(wide - mean)) / n
@@ -108,8 +113,8 @@ def _batch_norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: fl
 def _batch_norm_backward(eps: float, saved: tuple, grads: tuple) -> tuple:
     del eps
     x, mean, inverse, scale = saved
-    grad = grads[0].astype(jnp.float32)
-    unit = (x.astype(jnp.float32) - mean) * inverse
+    grad = _wide(grads[0])
+    unit = (_wide(x) - mean) * inverse
     dbias, dscale = _sums(grad), _sums(grad * unit)
     n = x.size // x.shape[-1]
     dx = (scale * inverse) * (grad - (dbias + unit * dscale) / n)

@@ -22,6 +22,19 @@ from jnas.recipes.evolution import (
     regularized_evolution,
     self_adaptive_evolution,
 )
+from jnas.recipes.gradient import (
+    GRADIENT,
+    asap,
+    darts,
+    drnas,
+    fair_darts,
+    gdas,
+    p_darts,
+    pc_darts,
+    reinmax_nas,
+    sdarts_rs,
+    snas,
+)
 from jnas.recipes.local import hill_climbing, local_search, simulated_annealing
 from jnas.recipes.multi_fidelity import asha, bohb, hyperband, successive_halving
 from jnas.recipes.policy_gradient import enas_controller, ppo, reinforce, reinforce_rnn
@@ -39,20 +52,26 @@ from jnas.recipes.surrogate import bananas, npenas, predictor_evolution
 from jnas.recipes.value_based import double_dqn, dqn, edit_dqn, edit_q_learning, q_learning
 
 __all__ = [
+    "GRADIENT",
     "SHARING",
     "STRATEGIES",
     "OneShot",
+    "asap",
     "asha",
     "bananas",
     "bohb",
+    "darts",
     "double_dqn",
     "dqn",
+    "drnas",
     "edit_dqn",
     "edit_q_learning",
     "enas",
     "enas_controller",
+    "fair_darts",
     "fairnas",
     "few_shot",
+    "gdas",
     "genetic",
     "gp_bo",
     "hill_climbing",
@@ -63,6 +82,8 @@ __all__ = [
     "npenas",
     "nsga2",
     "once_for_all",
+    "p_darts",
+    "pc_darts",
     "ppo",
     "predictor_evolution",
     "q_learning",
@@ -70,9 +91,12 @@ __all__ = [
     "regularized_evolution",
     "reinforce",
     "reinforce_rnn",
+    "reinmax_nas",
     "rs_ws",
+    "sdarts_rs",
     "self_adaptive_evolution",
     "simulated_annealing",
+    "snas",
     "spos",
     "successive_halving",
     "tpe",

@@ -49,8 +49,10 @@ def nas_bench_201(
       The space. Its counts are `params` and `flops` (multiply-adds of convolutions and of the
       classifier with its bias, the paper's rule; edges that lead nowhere count too).
     """
-    if stages < 1:
-        raise InputError(f"stages={stages}: NAS-Bench-201's network needs at least 1")
+    sizes = {"channels": channels, "cells": cells, "classes": classes, "inputs": inputs}
+    for name, size in {**sizes, "stages": stages}.items():
+        if size < 1:
+            raise InputError(f"{name}={size}: NAS-Bench-201's network needs at least 1")
     if image < 2:
         raise InputError(f"image size {image}: NAS-Bench-201's network needs images, not vectors")
     step = 2 ** (stages - 1)

@@ -20,6 +20,8 @@ class Entry(NamedTuple):
       for bit in all.
     exact: a vmapped search equals the single one bit for bit; else its first rounds propose the
       same, before rounding in the training of a network has had a choice to tip.
+    relaxed: its proposals are relaxed, and the evaluator gives the gradient of a loss.
+    scan_rtol: to which a scan equals the Python loop; 0 is bit for bit.
     """
 
     make: Callable[[Space], Strategy]
@@ -28,6 +30,8 @@ class Entry(NamedTuple):
     rtol: float = 1e-6
     vmap_rtol: float = 0.0
     exact: bool = True
+    relaxed: bool = False
+    scan_rtol: float = 0.0
 
 
 class Recipe(NamedTuple):
@@ -38,6 +42,7 @@ class Recipe(NamedTuple):
     rtol: see `Entry`.
     vmap_rtol: see `Entry`.
     exact: see `Entry`.
+    scan_rtol: see `Entry`.
     on_table: the settings for 300 evaluations of the table.
     batch: proposals in a round there.
     beats_random: it finds better cells there than random search does.
@@ -51,6 +56,7 @@ class Recipe(NamedTuple):
     rtol: float = 1e-6
     vmap_rtol: float = 0.0
     exact: bool = True
+    scan_rtol: float = 0.0
     on_table: dict[str, Any] = {}  # noqa: RUF012
     batch: int = 1
     beats_random: bool = True
@@ -59,13 +65,17 @@ class Recipe(NamedTuple):
 
     def entry(self, name: str) -> Entry:
         """The recipe as an entry."""
-        make = lambda space: jnas.recipes.STRATEGIES[name](space, **self.settings)
+        relaxed = name in jnas.recipes.GRADIENT
+        recipes = jnas.recipes.GRADIENT if relaxed else jnas.recipes.STRATEGIES
+        make = lambda space: recipes[name](space, **self.settings)
         return Entry(
             make,
             learns=self.learns,
             rtol=self.rtol,
             vmap_rtol=self.vmap_rtol,
             exact=self.exact,
+            relaxed=relaxed,
+            scan_rtol=self.scan_rtol,
         )
 
 

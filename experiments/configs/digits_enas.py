@@ -1,0 +1,25 @@
+"""ENAS: a controller learns to propose NAS-Bench-201 cells while their shared weights train.
+
+Command: jnas search --config=experiments/configs/digits_enas.py --workdir=DIR
+Cost: COST.
+Result: RESULT. DIR/weights.png shows how often the controller proposed each operation.
+"""
+
+from ml_collections import ConfigDict
+
+from jnas.configs import based_on
+
+
+def get_config() -> ConfigDict:
+    """The config of `digits_spos.py` with another strategy.
+
+    The controller's rate is ten times the published one: it learns from 300 rounds.
+    """
+    return based_on(
+        __file__,
+        "digits_spos.py",
+        {
+            "strategy": {"name": "enas", "batch": 5, "learning_rate": 3.5e-3},
+            "supernet.evaluator": {},
+        },
+    )

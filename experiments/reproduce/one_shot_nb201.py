@@ -1,0 +1,305 @@
+"""One-shot methods searched on real images, their cells looked up in the NAS-Bench-201 table.
+
+Command: python experiments/reproduce/one_shot_nb201.py --table=FILE.npz
+  (--methods=darts_first,gdas --seeds=2 --steps=500 for a shorter one)
+Cost: COST on 2 cores.
+What it does: every method searches a NAS-Bench-201 supernet on the digits of scikit-learn, several
+  seeds each; the cell that it derives is looked up in the table, which has the accuracies of all
+  cells on CIFAR-10, CIFAR-100 and ImageNet16-120 after 200 epochs. So the images that steer a
+  search are smaller than those of the papers, and its steps fewer; the question is whether the
+  methods behave as published: DARTS ends in skip connections, GDAS and DrNAS do not.
+Result: a line for each method, results.csv and collapse.png in the folder --workdir. The same
+  command goes on where it was stopped.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jnas import base, data, nets, recipes, tables
+from jnas.analysis import figures
+from jnas.analysis.collapse import collapse_figure
+from jnas.base import InputError, Space
+from jnas.compiling import jit
+from jnas.configs import examples
+from jnas.evaluators import Training, bilevel, make_mesh
+from jnas.evaluators.plans import population
+from jnas.files import write_json, write_whole
+from jnas.one_shot import one_shot
+from jnas.runs import clock
+from jnas.search import search
+from jnas.supernet_search import weights_of
+
+DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
+TEST = "test_acc_200"
+OPTIMUM = 94.37  # CIFAR-10 test accuracy of the best cell, arXiv 2001.00326, table 5
+SKIP = 1  # the number of skip_connect
+
+
+class Method(NamedTuple):
+    """One method.
+
+    run: `(task, steps) -> (key -> cells int32[t])`, the cells that are derived on the way.
+    published: CIFAR-10 test accuracy and its standard deviation.
+    source: of these.
+    """
+
+    run: Callable[..., Callable[[jax.Array], jax.Array]]
+    published: tuple[float, float] | None
+    source: str = "arXiv 2001.00326v2, table 5"
+
+
+class Task(NamedTuple):
+    """What all methods search."""
+
+    net: nets.Net
+    fit_on: Any
+    score_on: Any
+    classes: int
+    every: int
+    batch: int
+
+    def training(self, steps: int) -> Training:
+        """The paper's: SGD with Nesterov momentum 0.9, a cosine from 0.025, decay 5e-4, clip 5."""
+        rate = optax.cosine_decay_schedule(0.025, steps, alpha=0.04)
+        rule = optax.chain(
+            optax.clip_by_global_norm(5.0),
+            optax.add_decayed_weights(5e-4),
+            optax.sgd(rate, momentum=0.9, nesterov=True),
+        )
+        return Training(rule, steps, self.batch)
+
+
+def by_gradient(recipe: str, settings: dict[str, Any], **options: Any) -> Callable[..., Any]:
+    """A gradient method: the cell of the strongest operations after every so many steps."""
+
+    def run(task: Task, steps: int) -> Callable[[jax.Array], jax.Array]:
+        space = task.net.space
+        strategy = recipes.GRADIENT[recipe](space, **settings)
+        evaluator = bilevel(task.net, task.training(steps), task.fit_on, task.score_on, **options)
+
+        def look(carry: tuple, trials: base.Trials) -> base.Trials:
+            cell = base.argmax(space, weights_of(space, recipe, carry[0]))
+            return trials._replace(arch=cell[None])
+
+        def one(key: jax.Array) -> jax.Array:
+            how: Any = {"steps": steps, "every": task.every, "look": look}
+            _, history = search(key, strategy, evaluator, space, **how)
+            return base.index(space, history.arch)[:, 0]
+
+        return one
+
+    return run
+
+
+def by_sampling(recipe: str, **settings: Any) -> Callable[..., Any]:
+    """A method of two phases: the cell of the best score with the shared weights."""
+
+    def run(task: Task, steps: int) -> Callable[[jax.Array], jax.Array]:
+        method = recipes.SHARING[recipe](task.net.space, steps=steps, **settings)
+
+        def one(key: jax.Array) -> jax.Array:
+            found = one_shot(
+                key, method, task.net, task.training, task.fit_on, task.score_on,
+                classes=task.classes,
+            )  # fmt: skip
+            return base.index(task.net.space, found.best)[None]
+
+        return one
+
+    return run
+
+
+# The steps are a tenth of the paper's 50 epochs, so the architecture's rate is ten times its 3e-4.
+RATE = {"learning_rate": 3e-3}
+METHODS = {
+    "darts_first": Method(by_gradient("darts", RATE, order="first"), (54.30, 0.0)),
+    "darts_second": Method(by_gradient("darts", RATE, order="finite"), (54.30, 0.0)),
+    "gdas": Method(by_gradient("gdas", RATE, sparse=True), (93.61, 0.09)),
+    "drnas": Method(by_gradient("drnas", RATE), (94.36, 0.0), "arXiv 2006.10355, table 4"),
+    "rs_ws": Method(by_sampling("rs_ws"), (87.66, 1.69)),
+    "enas": Method(by_sampling("enas"), (53.89, 0.58)),
+    "spos": Method(by_sampling("spos"), None),
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags; a wrong one is an `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
+def flags_of(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", required=True, help="the path of an .npz")
+    parser.add_argument("--workdir", default="runs/one_shot_nb201")
+    parser.add_argument("--methods", default=",".join(METHODS), help="some of them")
+    for name, value, about in (
+        ("seeds", 4, "searches of each method"),
+        ("seed", 0, "the first of them"),
+        ("steps", 2000, "of the weights"),
+        ("every", 50, "steps between two looks"),
+        ("channels", 16, "C, of the supernet"),
+        ("cells", 2, "N, of the supernet"),
+        ("batch", 64, "images in a step"),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"{about} ({value})")
+    flags = parser.parse_args(argv)
+    for name in ("seeds", "steps", "every", "channels", "cells", "batch"):
+        if getattr(flags, name) < 1:
+            raise InputError(f"--{name}={getattr(flags, name)}: it has to be at least 1")
+    if flags.steps % flags.every:
+        raise InputError(f"--every={flags.every}: it has to divide --steps={flags.steps}")
+    for name in flags.methods.split(","):
+        if name not in METHODS:
+            raise InputError(f"--methods: {name!r}: allowed are {', '.join(METHODS)}")
+    return flags
+
+
+def task_of(flags: argparse.Namespace) -> Task:
+    """The supernet and its images."""
+    digits = data.load("digits", validation_fraction=0.5)
+    net = nets.nas_bench_201(
+        channels=flags.channels,
+        cells=flags.cells,
+        stages=1,
+        classes=digits.num_classes,
+        image=digits.shape[0],
+        inputs=digits.shape[-1],
+    )
+    splits = (examples(digits, split) for split in (digits.train, digits.validation))
+    return Task(net, *splits, digits.num_classes, flags.every, flags.batch)
+
+
+def searched(method: Method, task: Task, flags: argparse.Namespace) -> dict[str, Any]:
+    """All seeds of a method, spread over the devices: the cells `[seeds, t]` and the seconds."""
+    one = method.run(task, flags.steps)
+    words = lambda hashed: one(jax.random.wrap_key_data(hashed))
+    every = population(words, "map", make_mesh(0))
+    keys = [jax.random.key_data(jax.random.key(flags.seed + s)) for s in range(flags.seeds)]
+    started = time.perf_counter()
+    program = jit(every).lower(jnp.stack(keys)).compile()
+    compiled = time.perf_counter()
+    cells = np.asarray(program(jnp.stack(keys)))
+    ended = time.perf_counter()
+    return {
+        "cells": cells.tolist(),
+        "seconds": round(ended - compiled, 2),
+        "compile_seconds": round(compiled - started, 2),
+    }
+
+
+def kept(name: str, flags: argparse.Namespace) -> Path:
+    """The file of a finished method; another setting is another file."""
+    numbers = (flags.seeds, flags.seed, flags.steps, flags.every)
+    shape = (flags.channels, flags.cells, flags.batch)
+    return Path(flags.workdir) / f"{name}_{'-'.join(map(str, numbers + shape))}.json"
+
+
+def row_of(name: str, found: dict[str, Any], space: Space, test: np.ndarray) -> dict[str, Any]:
+    """What the table says of the cells at the end."""
+    last = np.asarray(found["cells"])[:, -1]
+    arch = np.asarray(base.to_vector(space, base.from_index(space, jnp.asarray(last))))
+    skips = (arch == SKIP).sum(-1)
+    row: dict[str, Any] = {"method": name, "seeds": len(last)}
+    for d, dataset in enumerate(DATASETS):
+        accuracy = test[last, d].astype(float)
+        row |= {f"{dataset}_mean": accuracy.mean(), f"{dataset}_std": accuracy.std()}
+    published = METHODS[name].published
+    row |= {"skips": skips.mean(), "seconds": found["seconds"]}
+    row |= {"compile_seconds": found["compile_seconds"]}
+    row |= dict(zip(("published_mean", "published_std"), published or (None, None), strict=True))
+    row["source"] = METHODS[name].source if published else ""
+    cells = (space.describe(a) for a in arch)
+    return row | {"cells": " ".join(cells)}
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table for people."""
+    lines = [
+        f"test accuracy of the cells found by {rows[0]['seeds']} searches on digits, %",
+        f"  {'method':14s}" + "".join(f"{d:>16s}" for d in DATASETS)
+        + f"{'CIFAR-10 published':>22s}{'skips':>8s}{'seconds':>9s}",
+    ]  # fmt: skip
+    for row in rows:
+        ours = [f"{row[f'{d}_mean']:.2f} ± {row[f'{d}_std']:.2f}" for d in DATASETS]
+        theirs = "-"
+        if row["published_mean"] is not None:
+            theirs = f"{row['published_mean']:.2f} ± {row['published_std']:.2f}"
+        lines.append(
+            f"  {row['method']:14s}" + "".join(f"{text:>16s}" for text in ours)
+            + f"{theirs:>22s}{row['skips']:8.2f}{row['seconds']:9.1f}"
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+def picture(results: dict[str, dict[str, Any]], space: Space, test: np.ndarray, steps: int) -> Any:
+    """CIFAR-10 test accuracy and skip connections of the derived cells over time."""
+    curves = {}
+    for name, found in results.items():
+        cells = np.asarray(found["cells"])
+        arch = base.to_vector(space, base.from_index(space, jnp.asarray(cells)))
+        many = cells.shape[1]
+        times = np.arange(1, many + 1) * (steps // many)
+        curves[name] = times, test[cells, 0].astype(float), np.asarray(arch == SKIP).sum(-1)
+    levels = [(OPTIMUM, "best cell"), (float(test[:, 0].mean()), "mean of all cells")]
+    return collapse_figure(curves, levels=levels, title="One-shot search on digits")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs what is not there yet, and shows all."""
+    flags = flags_of(argv)
+    columns = [tables.TABLES["nas_bench_201"](flags.table, name) for name in DATASETS]
+    if TEST not in columns[0]:
+        raise InputError(f"table {flags.table!r} lacks {TEST}, which this needs")
+    test = np.stack([c[TEST] for c in columns], -1)
+    task, names = task_of(flags), flags.methods.split(",")
+    Path(flags.workdir).mkdir(parents=True, exist_ok=True)
+    started, new, results = time.perf_counter(), 0, {}
+    for i, name in enumerate(names):
+        file = kept(name, flags)
+        if not file.exists():
+            write_json(file, searched(METHODS[name], task, flags))
+            new += 1
+        results[name] = json.loads(file.read_text())
+        left = (time.perf_counter() - started) / max(new, 1) * (len(names) - i - 1)
+        found = results[name]
+        took = f"{found['seconds']:.0f} s, compiled in {found['compile_seconds']:.0f} s"
+        print(f"{i + 1}/{len(names)} {name}: {took}, about {clock(left)} left", file=sys.stderr)
+    rows = [row_of(name, found, task.net.space, test) for name, found in results.items()]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(Path(flags.workdir) / "results.csv", text.getvalue().encode())
+    figures.save(
+        picture(results, task.net.space, test, flags.steps), Path(flags.workdir) / "collapse.png"
+    )
+    print(summary(rows))
+    print(f"{Path(flags.workdir) / 'results.csv'}  {Path(flags.workdir) / 'collapse.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    split = f"--xla_force_host_platform_device_count={os.cpu_count() or 1}"
+    os.environ["XLA_FLAGS"] = f"{split} {os.environ.get('XLA_FLAGS', '')}".strip()
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print("one_shot_nb201: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
