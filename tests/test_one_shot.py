@@ -137,21 +137,26 @@ def test_methods_that_cannot_be_are_refused(name: str, settings: dict, told: str
     assert choice_counts(SPACE).tolist() == [3, 2, 4]
 
 
-@pytest.mark.slow
-def test_on_digits_shared_weights_rank_cells_and_lead_to_a_good_one() -> None:
+def _digits() -> tuple[Examples, Examples]:
     digits = jnas.data.load("digits")
     fit_on, score_on = (
         Examples(*s, digits.mean, digits.std) for s in (digits.train, digits.validation)
     )
+    return fit_on, score_on
+
+
+def _on_digits(steps: int) -> Training:
+    rate = optax.cosine_decay_schedule(0.1, steps)
+    return Training(optax.sgd(rate, momentum=0.9, nesterov=True), steps, batch_size=64)
+
+
+@pytest.mark.slow
+def test_on_digits_shared_weights_rank_cells_and_lead_to_a_good_one() -> None:
+    fit_on, score_on = _digits()
     net = jnas.nets.nas_bench_201(channels=8, cells=1, image=8, inputs=1, stages=1)
-
-    def training(steps: int) -> Training:
-        rate = optax.cosine_decay_schedule(0.1, steps)
-        return Training(optax.sgd(rate, momentum=0.9, nesterov=True), steps, batch_size=64)
-
     options: Any = {"classes": 10, "score": "loss"}
     method = SHARING["fairnas"](net.space, 600, population=20, generations=5)
-    run = lambda key: jnas.one_shot(key, method, net, training, fit_on, score_on, **options)
+    run = lambda key: jnas.one_shot(key, method, net, _on_digits, fit_on, score_on, **options)
     found = jax.jit(run)(jax.random.key(0))
 
     cells = sample(net.space, jax.random.key(5), 24)
@@ -163,7 +168,7 @@ def test_on_digits_shared_weights_rank_cells_and_lead_to_a_good_one() -> None:
         judged = jax.jit(evaluator.evaluate)(jax.random.key(0), propose(cells), state)[0]
         scores.append(judged.score)
     every = jnp.concatenate([cells, jnp.repeat(found.best[None], 3, 0)])
-    alone = train(net, training(300), fit_on, score_on, **options)
+    alone = train(net, _on_digits(300), fit_on, score_on, **options)
     trained = jax.jit(alone.evaluate)(jax.random.key(1), propose(every), ())[0]
 
     assert stats.kendalltau(scores[0], scores[1]).statistic > 0.6  # one half has the other's order
@@ -171,3 +176,17 @@ def test_on_digits_shared_weights_rank_cells_and_lead_to_a_good_one() -> None:
     assert agreement.statistic > 0.35 and agreement.pvalue < 0.005
     accuracy = np.asarray(trained.metrics["accuracy"])
     assert accuracy[24:].mean() > np.median(accuracy[:24])
+
+
+@pytest.mark.slow
+def test_on_digits_the_controller_of_enas_comes_to_propose_better_cells_than_chance() -> None:
+    fit_on, score_on = _digits()
+    net = jnas.nets.nas_bench_201(channels=8, cells=1, image=8, inputs=1, stages=1)
+    method = SHARING["enas"](net.space, 1000, derive=40, learning_rate=0.01)
+    run = lambda key: jnas.one_shot(key, method, net, _on_digits, fit_on, score_on, classes=10)
+    found = jax.jit(run)(jax.random.key(0))
+    evaluator = shared_scores(net, found.shared, score_on, classes=10)
+    uniform = propose(sample(net.space, jax.random.key(5), 40))
+    state = evaluator.init(jax.random.key(0))
+    judged = jax.jit(evaluator.evaluate)(jax.random.key(0), uniform, state)[0]
+    assert found.trials.score.mean() > judged.score.mean() + 0.2
