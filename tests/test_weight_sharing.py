@@ -113,8 +113,8 @@ def _same(a: Any, b: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def _close(a: Any, b: Any, rtol: float = 2e-4) -> None:
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, atol=1e-6), a, b)
+def _close(a: Any, b: Any, rtol: float = 2e-4, atol: float = 1e-6) -> None:
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol, atol), a, b)
 
 
 def _differ(a: Any, b: Any) -> bool:
@@ -526,8 +526,8 @@ def test_a_scan_equals_the_loop() -> None:
     state = start
     for i in range(3):
         state, trials = round_(state, jnp.int32(i), evaluate)
-        _close(trials, jax.tree.map(lambda x, i=i: x[i], found), 1e-5)
-    _close(state, shared, 1e-5)
+        _close(trials, jax.tree.map(lambda x, i=i: x[i], found), 1e-4, 1e-5)
+    _close(state, shared, 1e-4, 1e-5)
 
 
 @pytest.mark.slow
