@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from jnas import data, notation
@@ -79,7 +78,7 @@ class Found(NamedTuple):
     result: Result
     final: Net
     dataset: data.Dataset
-    figures: dict[str, Figure]
+    figures: dict[str, Any]  # Matplotlib figures by name
 
 
 # Settings of the section `supernet` that are not the network's.

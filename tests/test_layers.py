@@ -52,7 +52,7 @@ ONLY_IN = {
     "flax": {"nets"},
     "grain": {"data"},
     "matplotlib": {"analysis"},
-    "ml_collections": {"cli", "configs"},
+    "ml_collections": {"cli", "configs", "supernet_search"},
     "orbax": {"runs"},
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},

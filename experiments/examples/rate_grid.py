@@ -2,8 +2,8 @@
 
 Command: python experiments/examples/rate_grid.py --table=FILE.npz --figure=docs/rate_grid.png
 Cost: 10 to 30 seconds on 2 cores, for 24 rates times 500 searches of 300 evaluations.
-Result: a figure of the score against the rate, and the table behind it. The best rate is about 0.15,
-  one of a cell's six edges; at 0.8, a uniform draw, and above it evolution is no better than random.
+Result: a figure of the score against the rate, and the table behind it. The best rate is about
+  0.15, one of a cell's six edges; at 0.8, a uniform draw, and above it evolution is random search.
 """
 
 import argparse

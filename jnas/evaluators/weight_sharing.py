@@ -266,7 +266,8 @@ def _on_batches(
 
     def part(batch: tuple) -> tuple:
         x, y = batch
-        logits, _ = net.apply(params, state, arch, x, train=True)
+        heads, _ = net.apply(params, state, arch, x, train=True)
+        logits = heads[0] if isinstance(heads, tuple) else heads  # without an auxiliary one
         found = losses(logits, y, 0.0, None)
         weight = jnp.ones(y.shape[0])
         return jnp.mean(found), confusion(y, jnp.argmax(logits, -1), weight, classes)
