@@ -229,7 +229,7 @@ def test_one_path_equals_simplices_of_one_weight(reduce, partial):
 
 def test_architectures_as_ints_and_the_largest_weights_choose_paths():
     net, params, state, x = made(3, 2)
-    arch = jax.tree.map(lambda c: c[0], sample(jax.random.key(3), net.space, 1))
+    arch = jax.tree.map(lambda c: c[0], sample(net.space, jax.random.key(3), 1))
     soft = {}
     for name, choices in arch.items():
         many = 5 if name.endswith("edges") else 8
