@@ -205,6 +205,9 @@ def test_second_derivatives_of_a_cell_equal_finite_differences():
     np.testing.assert_allclose(jnp.vdot(grad, move), found, rtol=1e-3)
 
 
+NORMAL = pytest.param(False, 1, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(("reduce", "partial"), [NORMAL, (True, 1), (False, 2)])
 def test_one_path_equals_simplices_of_one_weight(reduce, partial):
     one = OneCell(reduce, partial)
@@ -226,7 +229,7 @@ def test_one_path_equals_simplices_of_one_weight(reduce, partial):
 
 def test_architectures_as_ints_and_the_largest_weights_choose_paths():
     net, params, state, x = made(3, 2)
-    arch = sample(net.space, jax.random.key(3))
+    arch = jax.tree.map(lambda c: c[0], sample(net.space, jax.random.key(3), 1))
     soft = {}
     for name, choices in arch.items():
         many = 5 if name.endswith("edges") else 8
