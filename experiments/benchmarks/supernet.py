@@ -9,7 +9,8 @@ Measured: seconds of a search step, C=16 and 8 layers: of the architecture by Ad
   64, and of 32x32 in batches of 8, the same on both sides.
   - `ratio_torch` is the least of the `ratios`, PyTorch's seconds over those of jnas. PyTorch runs
     in eager mode with one thread or all, whichever is faster. `largest_loss_difference` is between
-    both over the first steps from the same weights and batches.
+    both over the first steps from the same weights and batches; in second order, rounding in the
+    short finite difference makes most of it (in float64 the searches agree).
   - `ratio_20_over_8` compares the seconds to compile the programs of a first-order step, of 20 and
     of 8 layers.
   - `ratio_gdas` is a step of the weights on one path, the largest weight of every edge chosen by
