@@ -226,10 +226,10 @@ class _Job(NamedTuple):
         whole = {"seed": self.config.get("seed", 0), "workdir": self.workdir, **how}
         return run(strategy, evaluator, space, setting=self.setting, verbose=self.verbose, **whole)
 
-    def found(self, result: Result, weights: Mapping[str, np.ndarray]) -> Found:
+    def found(self, result: Result, weights: Mapping[str, np.ndarray], **how: str) -> Found:
         words = [column(place, k) for place, labels in _words(self.supernet) for k in labels]
         columns = {name: weights[name] for name in ("seed", "evaluation", *words)}
-        picture = weights_figure(columns, title=self.method)
+        picture = weights_figure(columns, title=self.method, **how)
         return Found(result, self.supernet.final, self.dataset, {"weights": picture})
 
 
@@ -287,7 +287,8 @@ def _by_sampling(job: _Job) -> Found:
     )
     if job.method != "enas":  # whose controller learns while the weights train
         learned = result.history
-    return job.found(result, frequencies(job.supernet, learned))
+    words = {"label": "share of the proposals", "steps_label": "proposals"}
+    return job.found(result, frequencies(job.supernet, learned), **words)
 
 
 def frequencies(

@@ -28,7 +28,12 @@ def of_history(history: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndar
 
 
 def weights_figure(
-    history: Mapping[str, np.ndarray], *, title: str = "", across: int = 7
+    history: Mapping[str, np.ndarray],
+    *,
+    title: str = "",
+    label: str = "weight",
+    steps_label: str = "rounds",
+    across: int = 7,
 ) -> Figure:
     """The weight of every choice against the steps of the search: a panel for each place.
 
@@ -37,6 +42,8 @@ def weights_figure(
     Args:
       history: columns `seed`, `evaluation` and those of `column`, one row for each look.
       title: a line above the figure.
+      label: of the vertical axes.
+      steps_label: of the horizontal ones.
       across: panels in a row, at most.
 
     Raises:
@@ -65,8 +72,8 @@ def weights_figure(
         axes.locator_params(axis="x", nbins=3)
     for axes in list(grid.flat)[len(places) :]:
         axes.set_visible(False)
-    figure.supxlabel("architecture steps", fontsize=9)
-    figure.supylabel("weight", fontsize=9)
+    figure.supxlabel(steps_label, fontsize=9)
+    figure.supylabel(label, fontsize=9)
     figure.legend(
         list(handles.values()),
         list(handles),
