@@ -226,7 +226,7 @@ class _Job(NamedTuple):
         whole = {"seed": self.config.get("seed", 0), "workdir": self.workdir, **how}
         return run(strategy, evaluator, space, setting=self.setting, verbose=self.verbose, **whole)
 
-    def found(self, result: Result, weights: Mapping[str, np.ndarray], **how: str) -> Found:
+    def found(self, result: Result, weights: Mapping[str, np.ndarray], **how: Any) -> Found:
         words = [column(place, k) for place, labels in _words(self.supernet) for k in labels]
         columns = {name: weights[name] for name in ("seed", "evaluation", *words)}
         picture = weights_figure(columns, title=self.method, **how)
