@@ -152,9 +152,8 @@ def close(ours, plain, tolerance=1e-9):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("layers", "partial"), [(4, 2), pytest.param(9, 1, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("layers", "partial"), [(4, 2), (9, 1)])
 def test_outputs_and_gradients_equal_the_plain_network(layers, partial):
     net, params, state, x = made(layers, partial)
     arch = simplices(partial)
@@ -188,6 +187,7 @@ class OneCell:
         return cell(*inputs, edges, ops, strength, self.reduce, self.partial)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_a_cell_equal_finite_differences():
     one, ops = OneCell(True, 1), simplices()["normal"]
     towards = jax.tree.map(lambda p: draw(p.size, *p.shape), one.params)

@@ -76,10 +76,10 @@ def test_the_dominant_eigenvalue_equals_that_of_the_whole_hessian(
 
 
 def test_lanczos_needs_few_steps_and_ends_where_its_space_does() -> None:
-    scale = jnp.concatenate([jnp.linspace(-1, 1, 199), jnp.asarray([3.0])])
+    scale = jnp.concatenate([jnp.linspace(-1, 1, 199), jnp.asarray([1.2])])
     f = lambda x: jnp.sum(scale * x**2) / 2
     near = [
-        float(hessian_eigenvalue(f, jnp.ones(200), jax.random.key(1), steps=8, method=m)) - 3
+        float(hessian_eigenvalue(f, jnp.ones(200), jax.random.key(1), steps=15, method=m)) - 1.2
         for m in ("lanczos", "power")
     ]
     assert abs(near[0]) < 1e-3 and abs(near[0]) < abs(near[1]) / 10
