@@ -257,7 +257,7 @@ def train(
     flops = net.space.counts.get("flops")
     cost = None
     if flops is not None:
-        cost = lambda pair: jax.vmap(flops)(pair[0][1]) * _share(pair[0]) * pair[1]
+        cost = lambda pair: _cost(jax.vmap(flops)(pair[0][1])) * _share(pair[0]) * pair[1]
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
@@ -280,6 +280,15 @@ def train(
         return train(net, training, fit_on, score_on, remember=remember, **options)
 
     return Evaluator(lambda key: partial.init(template(net.space)), evaluate, halve)
+
+
+def _cost(flops: jax.Array) -> jax.Array:
+    """What candidates cost beside each other: memory that all of them move is half of it.
+
+    On CPU the time of NAS-Bench-201's network is 155 ms and 3 ms for every million multiply-adds,
+    of which the mean candidate has 43.
+    """
+    return flops + jnp.mean(flops)
 
 
 def _share(batch: tuple) -> Any:
