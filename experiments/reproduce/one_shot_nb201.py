@@ -2,7 +2,8 @@
 
 Command: python experiments/reproduce/one_shot_nb201.py --table=FILE.npz
   (--methods=darts_first,gdas --seeds=2 --steps=500 for a shorter one)
-Cost: 5 to 8 minutes on 2 cores.
+Cost: some 10 minutes on 2 cores, not measured as a whole: DARTS of first order takes 34 seconds and
+  14 of compiling, its second order several times as long.
 What it does: every method searches a NAS-Bench-201 supernet on the digits of scikit-learn, several
   seeds each; the cell that it derives is looked up in the table, which has the accuracies of all
   cells on CIFAR-10, CIFAR-100 and ImageNet16-120 after 200 epochs. So the images that steer a
