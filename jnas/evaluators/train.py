@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jnas.base import Architecture, Evaluator, InputError, Trials, sample, template
 from jnas.evaluators import resume
 from jnas.evaluators.metrics import check_score, measure, measured, rated
-from jnas.evaluators.plans import Plan, live_only, population
+from jnas.evaluators.plans import Plan, costs, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.training import (
     Batches,
@@ -254,10 +254,9 @@ def train(
         return jax.random.key_data(jax.random.split(k_rows, n)), sample(net.space, k_archs, n)
 
     tuner = Tuner(probe, rows, plan, memory, 1 if mesh is None else mesh.shape["pop"], plan_file)
-    flops = net.space.counts.get("flops")
-    cost = None
-    if flops is not None:
-        cost = lambda pair: _cost(jax.vmap(flops)(pair[0][1])) * _share(pair[0]) * pair[1]
+    each, cost = costs(net.space), None
+    if each is not None:
+        cost = lambda pair: each(pair[0][1]) * _share(pair[0]) * pair[1]
 
     def evaluate(key: jax.Array, trials: Trials, state: Any) -> tuple[Trials, Any]:
         n = jax.tree.leaves(trials.arch)[0].shape[0]
@@ -280,15 +279,6 @@ def train(
         return train(net, training, fit_on, score_on, remember=remember, **options)
 
     return Evaluator(lambda key: partial.init(template(net.space)), evaluate, halve)
-
-
-def _cost(flops: jax.Array) -> jax.Array:
-    """What candidates cost beside each other: memory that all of them move is half of it.
-
-    On CPU the time of NAS-Bench-201's network is 155 ms and 3 ms for every million multiply-adds,
-    of which the mean candidate has 43.
-    """
-    return flops + jnp.mean(flops)
 
 
 def _share(batch: tuple) -> Any:

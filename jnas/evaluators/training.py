@@ -74,10 +74,6 @@ class Batches(NamedTuple):
     size: int  # of a batch; all examples where there are fewer
     augment: Augment = Augment()
 
-    def first(self) -> jax.Array:
-        """The order before the first batch: int32[N]."""
-        return jnp.arange(self.data.y.shape[0])
-
     def draw(self, key: jax.Array, order: jax.Array, i: Any) -> tuple[jax.Array, tuple]:
         """Batch number `i`.
 

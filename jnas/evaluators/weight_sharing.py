@@ -15,7 +15,7 @@ from jnas.evaluators.metrics import (
     confusion,
     rated,
 )
-from jnas.evaluators.plans import Plan, live_only, population
+from jnas.evaluators.plans import Plan, costs, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shared import Shared, draw_fit, draw_score, start, take_step
 from jnas.evaluators.sub_supernets import copies, pick, put, routes
@@ -282,8 +282,8 @@ def _where(on: jax.Array, yes: Any, no: Any) -> Any:
 
 def cost(net: Net) -> Any:
     """What rows `(arch, live)` cost, where the space counts it."""
-    flops = net.space.counts.get("flops")
-    return None if flops is None else lambda pair: jax.vmap(flops)(pair[0]) * pair[1]
+    each = costs(net.space)
+    return None if each is None else lambda pair: each(pair[0]) * pair[1]
 
 
 def check_ints(arch: Architecture) -> None:
