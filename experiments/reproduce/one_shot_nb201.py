@@ -80,8 +80,18 @@ class Task(NamedTuple):
             optax.clip_by_global_norm(5.0),
             optax.add_decayed_weights(5e-4),
             optax.sgd(rate, momentum=0.9, nesterov=True),
+            optax.masked(optax.set_to_zero(), norms_of_edges),
         )
         return Training(rule, steps, self.batch)
+
+
+def norms_of_edges(params: Any) -> Any:
+    """Which parameters are scales and biases on an edge: they stay 1 and 0 in the paper's supernet.
+
+    A scale of its own would take over what the weight of an operation is to say.
+    """
+    words = lambda path: {getattr(key, "key", None) for key in path}
+    return jax.tree_util.tree_map_with_path(lambda path, _: {"edges", "norm"} <= words(path), params)
 
 
 def by_gradient(recipe: str, settings: dict[str, Any], **options: Any) -> Callable[..., Any]:

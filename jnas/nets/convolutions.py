@@ -32,7 +32,9 @@ def conv(x: jax.Array, weight: jax.Array, stride: int = 1, dilation: int = 1) ->
       `[B, ceil(H / stride), ceil(W / stride), D]`.
     """
     if weight.shape[0] == 1:
-        return x[:, ::stride, ::stride] @ weight[0, 0]
+        x = x[:, ::stride, ::stride]
+        flat = x.reshape(-1, x.shape[-1]) @ weight[0, 0]  # the gradient of a 4-D product copies
+        return flat.reshape(*x.shape[:-1], weight.shape[-1])
     return _conv((weight.shape[0], stride, dilation), x, weight)
 
 
