@@ -29,6 +29,7 @@ from jnas.base import (
     argmax,
     to_vector,
 )
+from jnas.compiling import jit
 from jnas.configs import (
     call,
     dataset_of,
@@ -55,6 +56,7 @@ from jnas.nets import NETS, SUPERNETS, Net
 from jnas.recipes import GRADIENT, SHARING, OneShot
 from jnas.search import Look, run
 from jnas.spaces.darts import CELLS, EDGES, NODES, top_two
+from jnas.supernet_ends import EIGENVALUE, Stop, check_select, last, selected, stop_of
 
 
 class Supernet(NamedTuple):
@@ -82,7 +84,7 @@ class Found(NamedTuple):
 
 
 # Settings of the section `supernet` that are not the network's.
-OWN = ("train", "evaluator", "every")
+OWN = ("train", "evaluator", "every", "stop", "select")
 
 
 def supernet_of(config: ConfigDict, dataset: data.Dataset) -> Supernet:
@@ -128,8 +130,18 @@ def weights_of(space: Space, method: str, state: Any) -> Architecture:
     Returns:
       Weights f32[..., K] for every leaf.
     """
+    return relaxing(space, method)(logits_of(state))
+
+
+def logits_of(state: Any) -> Any:
+    """The logits that a gradient method holds, leaves f32[..., K]."""
     held = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Descent))
     (descent,) = [x for x in held if isinstance(x, Descent)]
+    return descent.logits
+
+
+def relaxing(space: Space, method: str) -> Callable[[Any], Architecture]:
+    """From the logits of a method to the relaxed architecture that they mean."""
 
     def weights(logits: jax.Array, real: np.ndarray) -> jax.Array:
         mask = present(real, logits)
@@ -140,13 +152,20 @@ def weights_of(space: Space, method: str, state: Any) -> Architecture:
             return mass / jnp.sum(mass, -1, keepdims=True)
         return soft(logits, mask)
 
-    leaves, tree = jax.tree.flatten(descent.logits)
-    pairs = zip(leaves, exists(space), strict=True)
-    return jax.tree.unflatten(tree, [weights(x, real) for x, real in pairs])
+    def relax(logits: Any) -> Architecture:
+        leaves, tree = jax.tree.flatten(logits)
+        pairs = zip(leaves, exists(space), strict=True)
+        return jax.tree.unflatten(tree, [weights(x, real) for x, real in pairs])
+
+    return relax
 
 
-def looking(supernet: Supernet, method: str) -> Look:
-    """What the history of a gradient search shows: the derived architecture, and all weights."""
+def looking(supernet: Supernet, method: str, stop: Stop | None = None) -> Look:
+    """What the history of a gradient search shows: the derived architecture, and all weights.
+
+    And what the rule by which it stops needs.
+    """
+    measure = (stop or last()).measure
     space = supernet.net.space
 
     def look(carry: tuple, trials: Trials) -> Trials:
@@ -159,6 +178,8 @@ def looking(supernet: Supernet, method: str) -> Look:
             for (word, labels), weights in zip(_words(supernet), flat, strict=True)
             for label, weight in zip(labels, weights, strict=False)
         }
+        if measure is not None:
+            columns[EIGENVALUE] = measure(carry[1].shared, logits_of(carry[0]))
         arch = supernet.derive(relaxed)
         return trials._replace(arch=rows(arch), metrics={**trials.metrics, **rows(columns)})
 
@@ -171,8 +192,9 @@ def find(config: ConfigDict, workdir: Path, setting: dict[str, Any], verbose: bo
     Args:
       config: `supernet` has the settings of the supernet, and of its search: `train`, how the
         weights train; `evaluator`, the settings of `jnas.evaluators.bilevel`, or of
-        `weight_sharing` and `shared_scores`; `every`, the rounds for a row of the history.
-        `evaluations` counts rounds of a gradient method, and steps of the weights of another.
+        `weight_sharing` and `shared_scores`; `every`, the rounds for a row of the history;
+        `stop` and `select` of gradient methods, see `jnas.supernet_ends`. `evaluations` counts
+        rounds of a gradient method, and steps of the weights of another.
       workdir: of the run.
       setting: the config as it is kept.
       verbose: print progress to standard error.
@@ -238,10 +260,13 @@ def _by_gradient(job: _Job) -> Found:
     timed = "rounds" in inspect.signature(GRADIENT[job.method]).parameters
     strategy = job.strategy(GRADIENT, **({"rounds": rounds} if timed else {}))
     options = {"sparse": job.method == "gdas", **job.own("evaluator", {})}
-    evaluator = call(
-        "supernet.evaluator", bilevel, job.supernet.net, job.training(rounds), *job.splits(),
-        **options,
-    )  # fmt: skip
+    net, training, splits = job.supernet.net, job.training(rounds), job.splits()
+    evaluator = call("supernet.evaluator", bilevel, net, training, *splits, **options)
+    relax, select = relaxing(net.space, job.method), job.own("select", {})
+    check_select(select)
+    stop = stop_of(job.own("stop", {}), net, training, splits[1], relax)
+    if select and job.own("stop", {}):
+        raise InputError("supernet.stop and supernet.select: one of the two at a time")
     result = job.run(
         strategy,
         evaluator,
@@ -249,12 +274,26 @@ def _by_gradient(job: _Job) -> Found:
         evaluations=rounds,
         chunk=job.config.get("chunk", 0) or None,
         every=job.own("every", 1),
-        look=looking(job.supernet, job.method),
+        look=looking(job.supernet, job.method, stop),
     )
-    return job.found(_chosen(result, final, -1), result.history)
+    chosen = _chosen(result, final, stop.row(result.history, final))
+    if select:
+        key = jax.random.fold_in(jax.random.key(job.config.get("seed", 0)), rounds + 1)
+
+        def ends(key: jax.Array, carry: tuple) -> Architecture:
+            strategy, evaluator = carry
+            given = evaluator.shared, relax(logits_of(strategy))
+            return job.supernet.derive(selected(select, net, training, *splits, key, *given))
+
+        best = jax.tree.map(np.asarray, jit(ends)(key, result.state))
+        chosen = dataclasses.replace(chosen, best_architecture=final.describe(best), best=best)
+    return job.found(chosen, result.history)
 
 
 def _by_sampling(job: _Job) -> Found:
+    for name in ("stop", "select"):
+        if job.own(name, {}):
+            raise InputError(f"supernet.{name}: only gradient methods, not {job.method}, take it")
     net, (fit_on, score_on) = job.supernet.net, job.splits()
     method: OneShot = job.strategy(SHARING, job.config.get("evaluations", 1000))
     options = dict(job.own("evaluator", {}))

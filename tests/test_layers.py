@@ -45,7 +45,14 @@ BELOW: dict[str, set[str]] = {
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
-TOP = {"__init__", "__main__", "cli", "configs", "supernet_search"}  # they join the layers
+TOP = {
+    "__init__",
+    "__main__",
+    "cli",
+    "configs",
+    "supernet_ends",
+    "supernet_search",
+}  # above the layers
 
 # Libraries that only these layers may import.
 ONLY_IN = {

@@ -124,6 +124,65 @@ def test_an_unknown_setting_of_a_supernet_is_named(config, tmp_path):
         find(wrong, tmp_path, {})
 
 
+@pytest.mark.parametrize(
+    ("part", "settings", "told"),
+    [
+        ("stop", {"name": "never"}, r"supernet\.stop\.name='never': allowed are eigenvalue, skips"),
+        ("stop", {"name": "eigenvalue", "window": 0}, "window=0"),
+        ("stop", {"name": "skips", "most": 2}, r"supernet\.stop\.most: no such setting"),
+        ("select", {"name": "best"}, r"supernet\.select\.name='best': allowed is perturbation"),
+        ("select", {"name": "perturbation", "steps": 3}, r"supernet\.select\.steps: no such"),
+    ],
+)
+def test_a_wrong_end_of_a_search_is_named_before_it(config, tmp_path, part, settings, told):
+    from jnas.configs import read
+
+    wrong = read(config)
+    wrong.supernet[part] = ConfigDict(settings)
+    with pytest.raises(InputError, match=told):
+        find(wrong, tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
+def _ended(config: Path, folder: Path, part: str, settings: dict[str, Any]) -> Any:
+    from jnas.configs import read
+
+    changed = read(config)
+    changed.supernet[part] = ConfigDict(settings)
+    changed.supernet.every = 1
+    return find(changed, folder, {}, verbose=False).result
+
+
+@pytest.mark.slow
+def test_a_search_that_stops_by_skips_ends_before_too_many(config, tmp_path):
+    result = _ended(config, tmp_path, "stop", {"name": "skips", "allowed": 1})
+    skips = [text.count("skip_connect") for text in result.history["architecture"]]
+    over = [i for i, n in enumerate(skips) if n > 1]
+    row = max(over[0] - 1, 0) if over else len(skips) - 1
+    assert result.best_architecture == result.history["architecture"][row]
+    assert result.best_score == pytest.approx(float(result.history["score"][row]))
+
+
+@pytest.mark.slow
+def test_a_search_that_stops_by_the_eigenvalue_shows_it_and_obeys_it(config, tmp_path):
+    settings = {"name": "eigenvalue", "window": 1, "ratio": 0.9, "examples": 16, "steps": 4}
+    result = _ended(config, tmp_path, "stop", settings)
+    values = np.asarray(result.history["eigenvalue"], float)
+    assert np.isfinite(values).all() and (values != 0).any()
+    stops = [i for i in range(1, len(values)) if values[i - 1] < 0.9 * values[i] > 0]
+    row = stops[0] - 1 if stops else len(values) - 1
+    assert result.best_architecture == result.history["architecture"][row]
+
+
+@pytest.mark.slow
+def test_a_selection_by_perturbation_ends_in_an_architecture_of_the_space(config, tmp_path):
+    result = _ended(config, tmp_path, "select", {"name": "perturbation", "tune": 1})
+    space = nets.nas_bench_201(channels=2, cells=1, stages=1).space
+    assert space.describe(space.parse(result.best_architecture)) == result.best_architecture
+    again = _ended(config, tmp_path / "again", "select", {"name": "perturbation", "tune": 1})
+    assert again.best_architecture == result.best_architecture
+
+
 SMALL = Space("small", {"a": np.asarray([3, 2]), "b": 2}, labels={"a": ("x", "y", "z"), "b": None})
 
 

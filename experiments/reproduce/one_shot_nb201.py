@@ -91,7 +91,9 @@ def norms_of_edges(params: Any) -> Any:
     A scale of its own would take over what the weight of an operation is to say.
     """
     words = lambda path: {getattr(key, "key", None) for key in path}
-    return jax.tree_util.tree_map_with_path(lambda path, _: {"edges", "norm"} <= words(path), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: {"edges", "norm"} <= words(path), params
+    )
 
 
 def by_gradient(recipe: str, settings: dict[str, Any], **options: Any) -> Callable[..., Any]:
