@@ -216,8 +216,8 @@ class _StandIn:
 
 
 def _forced(call: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: _StandIn, *args: Any) -> Any:
-        return call(_value(self), *map(_value, args))
+    def method(self: _StandIn, *args: Any, **kwargs: Any) -> Any:
+        return call(_value(self), *map(_value, args), **kwargs)
 
     return method
 
@@ -231,7 +231,7 @@ _UNARY: dict[str, Callable] = {
     "complex": complex, "str": str, "repr": repr, "len": len, "iter": iter, "next": next,
     "neg": operator.neg, "pos": operator.pos, "abs": abs, "invert": operator.invert,
     "round": round, "format": format, "getitem": operator.getitem, "contains": operator.contains,
-    "call": lambda f, *args: f(*args),
+    "call": lambda f, *args, **kwargs: f(*args, **kwargs),
 }  # fmt: skip
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "lshift", "rshift",
            "and", "or", "xor")  # fmt: skip
