@@ -1,5 +1,6 @@
-"""Rules that architectures of one's own space keep: as tables or on arrays, and how to meet them."""
+"""Rules that the architectures of one's own space keep, and the repair of those that do not."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,10 +32,10 @@ Valid = Callable[[Architecture], jax.Array]
 
 
 class Rules(NamedTuple):
-    """What is valid, and the repair where not all are."""
+    """What is valid, and the repair."""
 
     is_valid: Valid
-    repair: Callable[[Architecture], Architecture] | None
+    repair: Callable[[Architecture], Architecture]
 
 
 def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
@@ -42,7 +43,7 @@ def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
     parts = [q for q in form.questions.values() if q.space is not None and repairs(q.space)]
     tests = [_test(form, rule, who) for rule in rules]
     if not tests and not parts:
-        return Rules(Space.is_valid, None)
+        return Rules(Space.is_valid, Space.repair)
 
     def on(arch: Architecture, q: Question) -> jax.Array:
         return form.here(to_vector(form.bare, arch))[form.places[q.name].start]
@@ -56,8 +57,8 @@ def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
         """With valid parts."""
         whole = dict(arch)
         for q in parts:
-            part = q.space.repair(arch[q.name])
-            keep = lambda new, old, yes=on(arch, q): jnp.where(yes, new, old)
+            part, here = q.space.repair(arch[q.name]), on(arch, q)
+            keep = functools.partial(jnp.where, here)
             whole[q.name] = jax.tree.map(keep, part, arch[q.name])
         return whole
 
@@ -216,7 +217,8 @@ def _repair(
             jnp.asarray(anchors)[turn % len(anchors)],
             x,
         )
-        return jnp.where(i < 0, x, jnp.where(i < near, moved, mixed)), (i < 0) | (i >= near) | inside
+        found = jnp.where(i < 0, x, jnp.where(i < near, moved, mixed))
+        return found, inside | (i < 0) | (i >= near)
 
     def repair(arch: Architecture) -> Architecture:
         x = to_vector(bare, arch)

@@ -25,7 +25,7 @@ class Question(NamedTuple):
     labels: tuple[str, ...]
     options: tuple[Any, ...]
     ordered: bool
-    space: Space | None = None
+    space: Any = None  # a Space
 
     def same(self, other: "Question") -> bool:
         """Whether both may go by one name."""
@@ -191,7 +191,7 @@ class _Run:
             if planned and self.script[n][0] != name:
                 raise InputError(
                     f"a space's function looked at {self.script[n][0]!r} in one run and at "
-                    f"{name!r} in another with the same answers: it must not depend on anything else"
+                    f"{name!r} in another with the same answers: it may depend on nothing else"
                 )
             self.decided[name] = self.script[n][1] if planned else 0
         return question.options[self.decided[name]]
@@ -208,7 +208,7 @@ class _StandIn:
         object.__setattr__(self, "_force", force)
 
     @property
-    def __class__(self) -> Any:  # isinstance looks here
+    def __class__(self) -> Any:  # type: ignore[misc]  # isinstance looks here
         return type(object.__getattribute__(self, "_force")())
 
     def __getattr__(self, name: str) -> Any:
