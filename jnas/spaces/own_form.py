@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import notation
 from jnas.base import Architecture, InputError, Space, from_vector, to_vector
 from jnas.spaces.constraints import known
 from jnas.spaces.tracing import Question, Way, answering
@@ -215,18 +216,7 @@ def _ordered(q: Question) -> Any:
 def _read(text: str) -> dict[str, str]:
     """`name=word name=(...)` as a dict."""
     given: dict[str, str] = {}
-    words, deep = [""], 0
-    for letter in text.strip():
-        deep += (letter == "(") - (letter == ")")
-        if deep < 0:
-            break
-        if letter.isspace() and deep == 0:
-            words.append("")
-        else:
-            words[-1] += letter
-    if deep:
-        raise InputError(f"architecture {text!r}: its brackets do not match")
-    for word in filter(None, words):
+    for word in notation.words(text):
         name, equals, label = word.partition("=")
         if not equals or name in given:
             what = "comes twice" if equals else "is not of the form name=label"

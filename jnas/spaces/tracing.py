@@ -207,8 +207,8 @@ class _StandIn:
     def __init__(self, force: Callable[[], Any]):
         object.__setattr__(self, "_force", force)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # isinstance looks here
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # isinstance looks here
         return type(object.__getattribute__(self, "_force")())
 
     def __getattr__(self, name: str) -> Any:
