@@ -222,10 +222,14 @@ def test_the_benchmark_of_spaces_has_its_keys_and_the_published_parameters():
     assert set(found) == {"spaces", "published", "samples", "device"}
     cells = found["spaces"]["nas_bench_201"]
     assert cells["architectures"] == "15625" and cells["distinct"] == 6466
-    assert set(cells) == set(found["spaces"]["mlp"]) == {
-        *("architectures", "distinct", "sample_seconds", "canonical_per_second"),
-        *("compile_seconds", "population_seconds", "population_compile_seconds"),
-        "population_alive",
-    }
+    assert (
+        set(cells)
+        == set(found["spaces"]["mlp"])
+        == {
+            *("architectures", "distinct", "sample_seconds", "canonical_per_second"),
+            *("compile_seconds", "population_seconds", "population_compile_seconds"),
+            "population_alive",
+        }
+    )
     assert cells["population_alive"] > 0
     assert len(found["published"]) >= 4 and all(row["equal"] for row in found["published"])
