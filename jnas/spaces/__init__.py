@@ -7,6 +7,9 @@ from jnas.spaces.darts import darts, darts_supernet
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
 from jnas.spaces.nas_bench_201 import nas_bench_201
+from jnas.spaces.nesting import alternatives, product, sequence
+from jnas.spaces.own import Own, different, own
+from jnas.spaces.tracing import choice
 
 SPACES: dict[str, Callable[..., Space]] = {
     "darts": darts,
@@ -15,4 +18,19 @@ SPACES: dict[str, Callable[..., Space]] = {
     "nas_bench_201": nas_bench_201,
 }
 
-__all__ = ["SPACES", "Joint", "darts", "darts_supernet", "joint", "mlp", "nas_bench_201"]
+__all__ = [
+    "SPACES",
+    "Joint",
+    "Own",
+    "alternatives",
+    "choice",
+    "darts",
+    "darts_supernet",
+    "different",
+    "joint",
+    "mlp",
+    "nas_bench_201",
+    "own",
+    "product",
+    "sequence",
+]
