@@ -9,11 +9,13 @@ from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
+from jnas.nets.nas_bench_101 import nas_bench_101
 
 NETS: dict[str, Callable[..., Net]] = {
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
+    "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
@@ -32,5 +34,6 @@ __all__ = [
     "darts_supernet",
     "functional",
     "mlp",
+    "nas_bench_101",
     "nas_bench_201",
 ]

@@ -5,6 +5,7 @@ Ying et al. 2019, "NAS-Bench-101: Towards Reproducible Neural Architecture Searc
 """
 
 import ast
+import functools
 import itertools
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ INNER = VERTICES - 2
 MOST_EDGES = 9
 PAIRS = tuple(itertools.combinations(range(VERTICES), 2))  # the 21 places for edges, row by row
 FROM, TO = np.asarray(PAIRS).T
+BITS = 2 ** np.arange(len(PAIRS), dtype=np.int32)[::-1]  # of the number of a cell
+DIGITS = len(OPERATIONS) ** np.arange(INNER, dtype=np.int32)[::-1]
 LONGEST = 4000  # characters of a text that is read
 FORM = f"ModelSpec(matrix=[[0, 1, ...], ...], ops=['{INPUT}', ..., '{OUTPUT}'])"
 
@@ -69,6 +72,7 @@ def nas_bench_101(
         num_choices={"edges": np.full(len(PAIRS), 2), "ops": np.full(INNER, len(OPERATIONS))},
         is_valid=is_valid,
         canonical=canonical,
+        repair=repair,
         describe=describe,
         parse=parse,
         labels={"edges": None, "ops": OPERATIONS},
@@ -105,14 +109,24 @@ def is_valid(arch: Any) -> jax.Array:
     return (edges > 0) & (edges <= MOST_EDGES)
 
 
+@functools.cache
 def _orders() -> tuple[np.ndarray, np.ndarray]:
-    """All orders of the vertices: int[120, 7], and the places of their 21 pairs in a flat matrix.
+    """What makes the numbers of a cell in all orders of its inner vertices, as products.
 
-    New vertex i is the old vertex `orders[:, i]`.
+    Returns:
+      f32[49, 2, 120] for the flat matrix: the number that its 21 bits make, and how many edges
+      still go up. And f32[5, 120] for the operations: the number that they make.
     """
-    inner = itertools.permutations(range(1, VERTICES - 1))
-    orders = np.asarray([(0, *order, VERTICES - 1) for order in inner])
-    return orders, orders[:, FROM] * VERTICES + orders[:, TO]
+    inner = list(itertools.permutations(range(1, VERTICES - 1)))
+    orders = np.asarray([(0, *order, VERTICES - 1) for order in inner])  # new vertex i is old [i]
+    places = orders[:, FROM] * VERTICES + orders[:, TO]  # of the new pairs in the old flat matrix
+    edges = np.zeros((VERTICES**2, 2, len(orders)), np.float32)
+    words = np.zeros((INNER, len(orders)), np.float32)
+    for k, order in enumerate(orders):
+        edges[places[k], 0, k] = BITS
+        edges[places[k], 1, k] = 1
+        words[order[1:-1] - 1, k] = DIGITS
+    return edges, words
 
 
 def canonical(arch: Any) -> Any:
@@ -126,16 +140,18 @@ def canonical(arch: Any) -> Any:
     lead = matrix.shape[:-2]
     present = jnp.max(matrix[..., 1:-1, :], -1)
     ops = jnp.asarray(arch["ops"], jnp.int32) * present
-    orders, places = _orders()
-    bits = matrix.reshape(*lead, -1)[..., places]  # [..., 120, 21]
-    words = ops[..., orders[:, 1:-1] - 1]  # [..., 120, 5]
-    digits = len(OPERATIONS) ** np.arange(INNER)[::-1]
-    number = jnp.sum(bits * (2 ** np.arange(len(PAIRS))[::-1]), -1) * len(OPERATIONS) ** INNER
-    number += jnp.sum(words * digits, -1)  # below 2^21 * 3^5 < 2^31
-    upward = jnp.sum(bits, -1) == jnp.sum(matrix, (-2, -1))[..., None]
-    best = jnp.argmin(jnp.where(upward, number, np.iinfo(np.int32).max), -1)[..., None, None]
-    pick = lambda x: jnp.take_along_axis(x, best, -2)[..., 0, :]
-    return {"edges": pick(bits), "ops": pick(words)}
+    edges, words = _orders()
+    # Products of float32 are exact here: all sums are below 2^21.
+    product = functools.partial(jnp.tensordot, axes=1, precision=jax.lax.Precision.HIGHEST)
+    found = product(matrix.reshape(*lead, -1).astype(jnp.float32), edges).astype(jnp.int32)
+    labels = product(ops.astype(jnp.float32), words).astype(jnp.int32)
+    upward = found[..., 1, :] == jnp.sum(matrix, (-2, -1))[..., None]
+    number = found[..., 0, :] * len(OPERATIONS) ** INNER + labels  # < 2^21 * 3^5 < 2^31
+    least = jnp.min(jnp.where(upward, number, np.iinfo(np.int32).max), -1, keepdims=True)
+    return {
+        "edges": least // len(OPERATIONS) ** INNER // BITS % 2,
+        "ops": least % len(OPERATIONS) ** INNER // DIGITS % len(OPERATIONS),
+    }
 
 
 def repair(arch: Any) -> Any:
