@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jnas.nets.blocks import amoebanet, enas_micro, nasnet, pnas
 from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
@@ -12,11 +13,15 @@ from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
 
 NETS: dict[str, Callable[..., Net]] = {
+    "amoebanet": amoebanet,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "enas_micro": enas_micro,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "nasnet": nasnet,
+    "pnas": pnas,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
 SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
@@ -28,12 +33,16 @@ __all__ = [
     "OneOf",
     "Repeat",
     "Slim",
+    "amoebanet",
     "count_flops",
     "count_params",
     "darts",
     "darts_supernet",
+    "enas_micro",
     "functional",
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
+    "nasnet",
+    "pnas",
 ]

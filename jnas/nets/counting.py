@@ -26,8 +26,8 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
     """The parameters that an architecture uses, jittable; the expected number for a relaxed one.
 
     A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
-    runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that follows
-    count in full. A module with a method `used` says itself which places of the axes of its
+    runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
+    follows count in full. A module with a method `used` says itself which places of the axes of its
     parameters count (`jnas.nets.narrow`); one whose `trains_only` is true, an auxiliary head, does
     not count.
 

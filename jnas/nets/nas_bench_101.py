@@ -65,7 +65,7 @@ class Vertex(nnx.Module):
         self.width = Width(channels, own)
 
     def __call__(self, x: jax.Array, before: list[Any], wiring: Wiring) -> Any:
-        """The input of the cell and the vertices before: `[B, H, W, C]`; None for a known absence."""
+        """The cell's input and the vertices before, `[B, H, W, C]`; None where it is known absent."""
         v = self.number
         parts = [(wiring(w, v), y) for w, y in enumerate(before, 1) if y is not None]
         direct = wiring(0, v)

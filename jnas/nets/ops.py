@@ -64,8 +64,8 @@ def max_pool(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
         pads = [(0, 0)] * 4
         pads[axis] = (reach, reach)
         padded, long = jnp.pad(x, pads, constant_values=low), x.shape[axis]
-        cut = lambda i: jax.lax.slice_in_dim(padded, i, i + long, stride, axis)
-        x = functools.reduce(jnp.maximum, map(cut, range(size)))
+        parts = [jax.lax.slice_in_dim(padded, i, i + long, stride, axis) for i in range(size)]
+        x = functools.reduce(jnp.maximum, parts)
     return x
 
 

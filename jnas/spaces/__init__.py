@@ -8,22 +8,31 @@ from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
 from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
+from jnas.spaces.nasnet import amoebanet, enas_micro, nasnet, pnas
 
 SPACES: dict[str, Callable[..., Space]] = {
+    "amoebanet": amoebanet,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "enas_micro": enas_micro,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "nasnet": nasnet,
+    "pnas": pnas,
 }
 
 __all__ = [
     "SPACES",
     "Joint",
+    "amoebanet",
     "darts",
     "darts_supernet",
+    "enas_micro",
     "joint",
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
+    "nasnet",
+    "pnas",
 ]

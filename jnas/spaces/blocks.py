@@ -137,7 +137,9 @@ def keeping(family: Family, keep: Mapping[str, Sequence[int]] | None, blocks: in
     for name, states in keep.items():
         allowed = [0, *range(2, 2 + blocks)][name == "reduce" :]
         if name not in ("normal", "reduce") or any(state not in allowed for state in states):
-            told = f"a normal cell can keep 0 and 2 to {1 + blocks}, a reduce cell 2 to {1 + blocks}"
+            told = (
+                f"a normal cell can keep 0 and 2 to {1 + blocks}, a reduce cell 2 to {1 + blocks}"
+            )
             raise InputError(f"keep={dict(keep)}: {told}")
     return family._replace(keep={name: tuple(states) for name, states in keep.items()})
 
@@ -304,5 +306,3 @@ def _drawing(family: Family, arch: Any) -> list[tuple[str, str, str]]:
             edges.append((node(source), node(2 + i // 2), family.operations[op]))
         edges += [(node(i), f"{name} out", "") for i in _concat(family, name, cell["inputs"])]
     return edges
-
-

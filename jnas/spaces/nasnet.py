@@ -72,7 +72,9 @@ PNAS = Family(
 ENAS_MICRO = Family(
     "enas_micro",
     ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "skip_connect"),
-    named={"ENAS": "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"},
+    named={
+        "ENAS": "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
+    },
     code=True,
 )
 
@@ -149,7 +151,6 @@ def pnas(
     blocks: int = 5,
     imagenet: bool = False,
     stem: int = 0,
-    keep: Mapping[str, Sequence[int]] | None = None,
 ) -> Space:
     """The space of PNAS: 8 operations, one cell of 5 blocks, 5.6e14 architectures.
 
@@ -158,8 +159,7 @@ def pnas(
     named architecture is `PNASNET_5`.
     """
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet, within=True)
-    family = keeping(PNAS, keep, blocks)
-    return block_space(family, blocks, counts(family, blocks, stack))
+    return block_space(PNAS, blocks, counts(PNAS, blocks, stack))
 
 
 def enas_micro(
