@@ -8,19 +8,25 @@ from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
 from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
+from jnas.nets.enas_macro import enas_macro
 from jnas.nets.functional import Net, functional
+from jnas.nets.metaqnn import metaqnn
 from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
+from jnas.nets.nats_size import nats_size
 
 NETS: dict[str, Callable[..., Net]] = {
     "amoebanet": amoebanet,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "enas_macro": enas_macro,
     "enas_micro": enas_micro,
+    "metaqnn": metaqnn,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
     "nasnet": nasnet,
+    "nats_size": nats_size,
     "pnas": pnas,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
@@ -38,11 +44,14 @@ __all__ = [
     "count_params",
     "darts",
     "darts_supernet",
+    "enas_macro",
     "enas_micro",
     "functional",
+    "metaqnn",
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
     "nasnet",
+    "nats_size",
     "pnas",
 ]

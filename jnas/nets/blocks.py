@@ -17,7 +17,7 @@ from jnas.nets.darts import Edges
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle
 from jnas.nets.layers import BatchNorm, Conv
-from jnas.nets.narrow import ConvNorm, NarrowConv, NarrowLinear, Width
+from jnas.nets.narrow import ConvNorm, Kept, NarrowConv, NarrowLinear
 from jnas.spaces.blocks import Family, cells_of, concatenated, keeping
 from jnas.spaces.blocks_counts import Source, Spec, Stack, layout
 from jnas.spaces.nasnet import AMOEBANET, ENAS_MICRO, NASNET, PNAS
@@ -34,20 +34,6 @@ def _channels(source: Source, family: Family, blocks: int) -> tuple[int, str]:
         return source.channels, ""
     many = slots(family, source.name, blocks) * source.channels
     return many, f"kept_{source.name}_{source.channels}"
-
-
-class Kept(Width):
-    """Concatenates the slots that are kept; of an architecture that is data, the rest as zeros."""
-
-    def __init__(self, many: int, channels: int, name: str):
-        super().__init__(many * channels, name)
-        self.channels = channels
-
-    def __call__(self, parts: Sequence[jax.Array]) -> jax.Array:
-        kept = self.known()
-        if kept is None:
-            return self.mask(jnp.concatenate(parts, -1))
-        return jnp.concatenate([parts[i] for i in np.unique(kept // self.channels)], -1)
 
 
 class Halve(nnx.Module):

@@ -4,21 +4,27 @@ from collections.abc import Callable
 
 from jnas.base import Space
 from jnas.spaces.darts import darts, darts_supernet
+from jnas.spaces.enas_macro import enas_macro
 from jnas.spaces.joint import Joint, joint
+from jnas.spaces.metaqnn import metaqnn
 from jnas.spaces.mlp import mlp
 from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
 from jnas.spaces.nasnet import amoebanet, enas_micro, nasnet, pnas
+from jnas.spaces.nats_size import nats_size
 
 SPACES: dict[str, Callable[..., Space]] = {
     "amoebanet": amoebanet,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "enas_macro": enas_macro,
     "enas_micro": enas_micro,
+    "metaqnn": metaqnn,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
     "nasnet": nasnet,
+    "nats_size": nats_size,
     "pnas": pnas,
 }
 
@@ -28,11 +34,14 @@ __all__ = [
     "amoebanet",
     "darts",
     "darts_supernet",
+    "enas_macro",
     "enas_micro",
     "joint",
+    "metaqnn",
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
     "nasnet",
+    "nats_size",
     "pnas",
 ]

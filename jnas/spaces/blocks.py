@@ -8,6 +8,7 @@ import ast
 import functools
 import itertools
 import re
+import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -40,8 +41,8 @@ class Family(NamedTuple):
     operations: tuple[str, ...]
     cells: tuple[str, ...] = ("normal", "reduce")
     loose: bool = True
-    keep: Mapping[str, tuple[int, ...]] = {}
-    named: dict[str, str] = {}
+    keep: Mapping[str, tuple[int, ...]] = types.MappingProxyType({})
+    named: Mapping[str, str] = types.MappingProxyType({})
     code: bool = False
 
 
@@ -149,7 +150,7 @@ def keeping(family: Family, keep: Mapping[str, Sequence[int]] | None, blocks: in
 
 @functools.cache
 def _orders(blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """All orders of the blocks, int[k, blocks], old block at place; and new number of each source."""
+    """All orders of the blocks, int[k, blocks], and the new number of each source in them."""
     orders = np.asarray(list(itertools.permutations(range(blocks)))).reshape(-1, blocks)
     inputs = np.tile([0, 1], (len(orders), 1))
     return orders, np.concatenate([inputs, 2 + np.argsort(orders, -1)], 1)
