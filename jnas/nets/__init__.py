@@ -14,6 +14,7 @@ from jnas.nets.metaqnn import metaqnn
 from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
 from jnas.nets.nats_size import nats_size
+from jnas.nets.resnet import resnet
 
 NETS: dict[str, Callable[..., Net]] = {
     "amoebanet": amoebanet,
@@ -28,6 +29,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "nasnet": nasnet,
     "nats_size": nats_size,
     "pnas": pnas,
+    "resnet": resnet,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
 SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
@@ -54,4 +56,5 @@ __all__ = [
     "nasnet",
     "nats_size",
     "pnas",
+    "resnet",
 ]

@@ -12,6 +12,7 @@ from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
 from jnas.spaces.nasnet import amoebanet, enas_micro, nasnet, pnas
 from jnas.spaces.nats_size import nats_size
+from jnas.spaces.resnet import resnet
 
 SPACES: dict[str, Callable[..., Space]] = {
     "amoebanet": amoebanet,
@@ -26,6 +27,7 @@ SPACES: dict[str, Callable[..., Space]] = {
     "nasnet": nasnet,
     "nats_size": nats_size,
     "pnas": pnas,
+    "resnet": resnet,
 }
 
 __all__ = [
@@ -44,4 +46,5 @@ __all__ = [
     "nasnet",
     "nats_size",
     "pnas",
+    "resnet",
 ]
