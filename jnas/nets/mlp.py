@@ -124,9 +124,8 @@ class Hidden(nnx.Module):
             made["batch"] = NarrowNorm(outputs, out)
         if "layer" in norms:
             made["layer"] = LayerNorm(outputs, out)
-        self.norm = None
-        if tuple(norms) != ("none",):
-            self.norm = OneOf({norm: made[norm] for norm in norms}, name=f"norm_{i}")
+        chosen = OneOf({norm: made[norm] for norm in norms}, name=f"norm_{i}")
+        self.norm = None if tuple(norms) == ("none",) else chosen
         self.activation = Activation(kinds, name=f"activation_{i}")
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -98,15 +98,15 @@ class Block(nnx.Module):
             {name: Fitting(option, many * wide[stage], out) for name, option in options.items()},
             f"op_{stage}",
         )
-        self.short: Any = None
+        short: Any = None
         if first:
             most = many * inputs if at >= 0 else inputs
-            project = ConvNorm(
-                *(most, many * wide[stage], 1, stride), relu="", into=into, out=out, rngs=rngs
-            )
-            stream = Stream(many * wide[stage], out)
-            same = OneOf({"identity": stream, "project": project}, "short_0")
-            self.short = project if stage else same
+            sizes = (most, many * wide[stage], 1, stride)
+            short = ConvNorm(*sizes, relu="", into=into, out=out, rngs=rngs)
+            if not stage:
+                same = Stream(many * wide[stage], out)
+                short = OneOf({"identity": same, "project": short}, "short_0")
+        self.short = short
 
     def __call__(self, x: jax.Array) -> jax.Array:
         short = x if self.short is None else self.short(x)
