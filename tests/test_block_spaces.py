@@ -173,7 +173,7 @@ def test_the_numbers_of_enas_scripts_are_read() -> None:
         "('sep_conv_5x5', 1)"
     )
     assert "normal_concat=[2, 3, 4, 5, 6]" in text and "reduce_concat=[2, 4, 5, 6]" in text
-    with pytest.raises(InputError, match="40 numbers are needed, .* there are 3"):
+    with pytest.raises(InputError, match=r"40 numbers are needed, .* there are 3"):
         space.parse("0 1 2")
 
 

@@ -74,7 +74,7 @@ def test_all_sizes_stand_in_the_official_order() -> None:
 
 @pytest.mark.parametrize("text", ["8:8:8:8", "8:8:8:8:9", "", "8:8:8:8:8:8", "a:b:c:d:e"])
 def test_a_wrong_size_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="the form is|allowed: 8, 16"):
+    with pytest.raises(InputError, match=r"the form is|allowed: 8, 16"):
         spaces.nats_size().parse(text)
 
 
