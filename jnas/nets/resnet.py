@@ -13,6 +13,7 @@ from jnas import spaces
 from jnas.base import InputError
 from jnas.nets import ops
 from jnas.nets.choices import OneOf, Repeat
+from jnas.nets.counting import count_params
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle
 from jnas.nets.narrow import ConvNorm, NarrowLinear, Width
@@ -202,3 +203,14 @@ def _values(made: Residual, arch: Any) -> dict[str, Any]:
         values |= {f"op_{i}": block * len(made.kernels) + kernel[i]}
         values[f"more_{i}"] = found.depth[i] - 1
     return values
+
+
+def _published(name: str, params: int) -> tuple:
+    def found() -> Any:
+        net = resnet(depths=(1, 2, 3, 4, 6), widths=((64,), (128,), (256,), (512,)), kernels=(3,))
+        return count_params(net, net.space.parse(name))
+
+    return name, found, params, "torchvision, arXiv 1512.03385"
+
+
+PUBLISHED = (_published("RESNET_18", 11_689_512), _published("RESNET_50", 25_557_032))

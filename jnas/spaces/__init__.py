@@ -12,7 +12,10 @@ from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
 from jnas.spaces.nasnet import amoebanet, enas_micro, nasnet, pnas
 from jnas.spaces.nats_size import nats_size
+from jnas.spaces.nesting import alternatives, product, sequence
+from jnas.spaces.own import Own, different, own
 from jnas.spaces.resnet import resnet
+from jnas.spaces.tracing import choice
 
 SPACES: dict[str, Callable[..., Space]] = {
     "amoebanet": amoebanet,
@@ -33,9 +36,13 @@ SPACES: dict[str, Callable[..., Space]] = {
 __all__ = [
     "SPACES",
     "Joint",
+    "Own",
+    "alternatives",
     "amoebanet",
+    "choice",
     "darts",
     "darts_supernet",
+    "different",
     "enas_macro",
     "enas_micro",
     "joint",
@@ -45,6 +52,9 @@ __all__ = [
     "nas_bench_201",
     "nasnet",
     "nats_size",
+    "own",
     "pnas",
+    "product",
     "resnet",
+    "sequence",
 ]
