@@ -1,6 +1,7 @@
 """The networks of cells of blocks: NASNet, AmoebaNet, PNAS and the micro space of ENAS."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +13,9 @@ from flax import nnx
 
 from jnas import spaces
 from jnas.base import Space
-from jnas.nets.choices import Repeat
-from jnas.nets.darts import Edges
+from jnas.nets.choices import OneOf, Repeat
+from jnas.nets.darts import Edge, Edges, Pick, Reducing
+from jnas.nets.darts_ops import changing_options, edge_options
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle
 from jnas.nets.layers import BatchNorm, Conv
@@ -51,6 +53,45 @@ class Halve(nnx.Module):
         return self.norm(jnp.concatenate([*parts, self.second(x[:, 1:, 1:])], -1))
 
 
+class FirstEdge(nnx.Module):
+    """An edge of the first cell, whose first input has other channels than its blocks.
+
+    It chooses among the operations on that input, those on the other one and, in a reduction cell,
+    those on blocks, which have no stride.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        reduces: bool,
+        operations: Sequence[str],
+        nodes: int,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        stride = 1 + reduces
+        raw = changing_options(inputs, width, stride, operations, rngs=rngs)
+        options = {f"{op}_raw": Reducing(x, 0) for op, x in raw.items()}
+        own = edge_options(width, stride, operations, rngs=rngs)
+        options |= {op: Reducing(x, 1) for op, x in own.items()}
+        if reduces:
+            still = edge_options(width, 1, operations, rngs=rngs)
+            options |= {f"{op}_inside": Reducing(x, 2) for op, x in still.items()}
+        self.pick = Pick(nodes + (not reduces), "first_input")
+        self.op, self.reduces = OneOf(options, "first_op"), reduces
+
+    def __call__(self, inputs: Sequence[jax.Array], nodes: Sequence[Any], mask: Any) -> jax.Array:
+        del mask
+        raw, last = inputs
+        if not self.reduces:
+            return self.op(raw, self.pick([last, *nodes]))
+        inside = last  # in place of a block, where there is none yet
+        if any(node is not None for node in nodes):
+            inside = self.pick(nodes)
+        return self.op(raw, last, inside)
+
+
 class BlockCell(nnx.Module):
     """Blocks, each the sum of two operations; what no other block reads is concatenated.
 
@@ -61,22 +102,26 @@ class BlockCell(nnx.Module):
         idly = idle(rngs)
         before, of_before = _channels(spec.before, family, blocks)
         last, of_last = _channels(spec.last, family, blocks)
+        self.past = 0 in family.keep.get(spec.name, ())
+        self.raw = spec.raw
         if spec.halves:
             self.before: nnx.Module = Halve(before, spec.width, of_before, rngs=idly)
-        else:
-            self.before = ConvNorm(before, spec.width, 1, relu="before", into=of_before, rngs=idly)
+        elif self.past or not spec.raw:
+            relu = "" if spec.raw else "before"
+            self.before = ConvNorm(before, spec.width, 1, relu=relu, into=of_before, rngs=idly)
         self.last = ConvNorm(last, spec.width, 1, relu="before", into=of_last, rngs=idly)
-        self.edges = Edges(spec.width, spec.reduces, family.operations, blocks, rngs=rngs)
+        edge: Any = functools.partial(FirstEdge, before) if spec.raw else Edge
+        sizes = (spec.width, spec.reduces, family.operations, blocks)
+        self.edges = Edges(*sizes, edge=edge, rngs=rngs)
         own = Source(spec.name, spec.width, 0)
         many, name = _channels(own, family, blocks)
         self.kept = Kept(many // spec.width, spec.width, name)
-        self.past = 0 in family.keep.get(spec.name, ())
 
     def __call__(self, carry: tuple) -> tuple:
         before, last = carry
-        inputs = [self.before(before), self.last(last)]
-        nodes = self.edges(inputs)
-        return last, self.kept([*inputs[:1], *nodes] if self.past else nodes)
+        first = self.before(before) if self.past or not self.raw else before
+        nodes = self.edges([before if self.raw else first, self.last(last)])
+        return last, self.kept([first, *nodes] if self.past else nodes)
 
 
 class BlockNetwork(nnx.Module):
@@ -112,11 +157,29 @@ def _net(family: Family, space: Space, blocks: int, stack: Stack) -> Net:
     return functional(
         lambda rngs: BlockNetwork(family, blocks, stack, rngs=rngs),
         space=space,
-        bind=lambda arch: _values(family, widths, arch),
+        bind=lambda arch: _values(family, widths, layout(stack)[0], arch),
     )
 
 
-def _values(family: Family, widths: dict[str, set[int]], arch: Any) -> dict[str, Any]:
+def _first(spec: Spec, source: Any, ops: Any, many: int, soft: bool) -> dict[str, Any]:
+    """The choices of the first cell's edges where its first input is the stem as it is."""
+    blocks = source.shape[0] // 2
+    from_block = 1 + spec.reduces  # the first source that its pick chooses among
+    if not soft:
+        kind = (source > 0) + (source > 1) * np.int32(spec.reduces)
+        pick = (source - from_block).clip(0)
+        return {"first_op": ops + many * kind, "first_input": pick}
+    parts = [source[:, :1], source[:, 1:2], source[:, 2:]]
+    if not spec.reduces:
+        parts = [source[:, :1], source[:, 1:]]
+    share = [jnp.sum(part, -1, keepdims=True) for part in parts]
+    inside = parts[-1] / jnp.maximum(share[-1], 1e-12)
+    wide = blocks + (not spec.reduces)
+    inside = jnp.pad(inside, ((0, 0), (0, wide - inside.shape[1])))
+    return {"first_op": jnp.concatenate([ops * s for s in share], -1), "first_input": inside}
+
+
+def _values(family: Family, widths: dict[str, set[int]], first: Spec, arch: Any) -> dict[str, Any]:
     """The choices of the modules: of each edge operation and input, and what cells concatenate."""
     values: dict[str, Any] = {}
     cells = cells_of(family, arch)
@@ -129,6 +192,8 @@ def _values(family: Family, widths: dict[str, set[int]], arch: Any) -> dict[str,
         with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
             kept = jnp.asarray(concatenated(family, name, source), jnp.float32)
             kept = np.asarray(kept) if known else kept
+        if first.raw and first.name == name:
+            values |= _first(first, source, ops, many, soft)
         for width in widths[name]:
             values[f"kept_{name}_{width}"] = kept.repeat(width)
         if name == "normal":
@@ -163,7 +228,10 @@ def nasnet(
     stem: int = 0,
     keep: Mapping[str, Sequence[int]] | None = None,
 ) -> Net:
-    """The network of NASNet's cells; both inputs of the first cell are the stem, projected.
+    """The network of NASNet's cells.
+
+    As in the published code, the first input of the first cell is the stem as it is: operations on
+    it change the channels, and poolings and the identity get a 1x1 convolution.
 
     Args:
       channels: and all others: of `jnas.spaces.nasnet`.
@@ -220,6 +288,6 @@ def enas_micro(
     blocks: int = 5,
 ) -> Net:
     """The network of ENAS' cells of its micro space, else as `nasnet`."""
-    stack = Stack(channels, repeats, classes, image, inputs)
+    stack = Stack(channels, repeats, classes, image, inputs, raw=False)
     space = spaces.enas_micro(channels, repeats, classes, image, inputs, blocks)
     return _net(ENAS_MICRO, space, blocks, stack)

@@ -5,7 +5,7 @@ Liu, Simonyan and Yang 2019, arXiv 1806.09055, sections 2 and 3.1, and its publi
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -122,10 +122,11 @@ class Edges(Repeat):
         reduces: bool,
         operations: Sequence[str] = OPERATIONS,
         nodes: int = NODES,
+        edge: Callable[..., nnx.Module] = Edge,
         *,
         rngs: nnx.Rngs,
     ):
-        make = lambda rngs: Edge(width, reduces, operations, nodes, rngs=idle(rngs))
+        make = lambda rngs: edge(width, reduces, operations, nodes, rngs=idle(rngs))
         super().__init__(make, 2 * nodes, 2 * nodes, rngs=rngs)
         self.reduces, self.nodes = reduces, nodes
 
@@ -142,7 +143,7 @@ class Edges(Repeat):
             y = module(inputs, nodes, mask)
             return nodes.at[i // 2].add(y), changing(module)
 
-        b, h, w, c = inputs[0].shape
+        b, h, w, c = inputs[-1].shape
         side = 1 + self.reduces
         start = jnp.zeros((self.nodes, b, h // side, w // side, c), inputs[0].dtype)
         layers = (jnp.arange(2 * self.nodes), masks, choices, params, buffers)

@@ -24,6 +24,8 @@ class Stack(NamedTuple):
       imagenet: the convolution has stride 2, and two reduction cells of F / 4 and F / 2 channels
         follow it.
       within: the reduction between stages is the first of the N cells, as in PNAS; else one more.
+      raw: the first cell takes the stem as it is for its first input, and its operations on that
+        change the channels; else both inputs are projected.
     """
 
     channels: int
@@ -34,6 +36,7 @@ class Stack(NamedTuple):
     stem: int = 0
     imagenet: bool = False
     within: bool = False
+    raw: bool = True
 
     @property
     def stem_channels(self) -> int:
@@ -61,6 +64,7 @@ class Spec(NamedTuple):
       width: the channels of its blocks.
       reduces: whether it halves the images.
       halves: whether the output before the last is twice as large.
+      raw: whether its first input is not projected.
     """
 
     before: Source
@@ -68,6 +72,7 @@ class Spec(NamedTuple):
     width: int
     reduces: bool
     halves: bool
+    raw: bool = False
 
     @property
     def name(self) -> str:
@@ -91,7 +96,8 @@ def layout(stack: Stack) -> list[Spec]:
     made = []
     for reduces, width in kinds:
         before, last = outputs[-2:]
-        spec = Spec(before, last, width, reduces, before.side != last.side)
+        raw = stack.raw and not made and before.channels != width
+        spec = Spec(before, last, width, reduces, before.side != last.side, raw)
         made.append(spec)
         outputs.append(Source(spec.name, width, spec.side))
     return made
@@ -109,8 +115,14 @@ def check(stack: Stack, who: str) -> None:
         raise InputError(f"image size {stack.image}: {who}'s network needs a multiple of {step}")
 
 
-def costs(operation: str, width: int, strided: bool) -> tuple[int, int, int]:
-    """Of an operation at a width: weights, weights of norms, multiply-adds for an output pixel."""
+def costs(operation: str, width: int, strided: bool, into: int = 0) -> tuple[int, int, int]:
+    """Of an operation at a width: weights, weights of norms, multiply-adds for an output pixel.
+
+    `into` are the channels of its inputs where they are others: then the identity and the poolings
+    have a 1x1 convolution.
+    """
+    if into:
+        return _changing(operation, into, width, strided)
     product, norm = width * width, 2 * width
     kind, _, kernel = operation.partition("conv_")
     if not kernel:  # poolings, and the identity, which is a 1x1 convolution at a stride
@@ -127,6 +139,23 @@ def costs(operation: str, width: int, strided: bool) -> tuple[int, int, int]:
     return k * k * product, norm, k * k * product
 
 
+def _changing(operation: str, into: int, width: int, strided: bool) -> tuple[int, int, int]:
+    product, norm = into * width, 2 * width
+    kind, _, kernel = operation.partition("conv_")
+    if not kernel:
+        return product, norm, product
+    k = max(int(n) for n in kernel[:3].split("x"))
+    if kind == "sep_":
+        weights = k * k * (into + width) + product + width * width
+        return weights, 2 * norm, weights
+    if kind == "dil_":
+        return k * k * into + product, norm, k * k * into + product
+    if "_" in kernel:
+        second = k * width * width
+        return k * product + second, norm, (1 + strided) * k * product + second
+    return k * k * product, norm, k * k * product
+
+
 def counts(family: Family, blocks: int, stack: Stack) -> dict[str, Callable[[Any], jax.Array]]:
     """`params` and `flops` of an architecture of `jnas.spaces.blocks`, jittable.
 
@@ -136,40 +165,46 @@ def counts(family: Family, blocks: int, stack: Stack) -> dict[str, Callable[[Any
     check(stack, family.name)
     every = layout(stack)
     names = ("normal", "reduce")
-    tables = {name: np.zeros((2, 2, len(family.operations)), np.int64) for name in names}
+    # By parameters or multiply-adds; of a source as it is, of the last cell, of a block.
+    tables = {name: np.zeros((2, 3, len(family.operations)), np.int64) for name in names}
     loose = {name: np.zeros(2, np.int64) for name in names}  # for each slot that is concatenated
     base = np.zeros(2, np.int64)  # parameters, multiply-adds
     stem = 9 * stack.inputs * stack.stem_channels
     base += (stem + 2 * stack.stem_channels, stem * every[0].last.side ** 2)
     for spec in every:
-        for source, side in ((spec.before, spec.last.side), (spec.last, spec.last.side)):
+        projected = [spec.last] if spec.raw else [spec.before, spec.last]
+        if spec.raw and 0 in family.keep.get(spec.name, ()):
+            projected.append(spec.before)  # to be concatenated
+        for source in projected:
             weights = source.channels * spec.width
-            cost = np.asarray([weights, weights * side**2])
+            cost = np.asarray([weights, weights * spec.last.side**2])
             if source.name == "stem":
                 base += cost
             else:
                 loose[source.name] += cost
             base[0] += 2 * spec.width
-        for strided in (0, 1) if spec.reduces else (0,):
+        for place in range(3):
+            strided = spec.reduces and place < 2
+            into = spec.before.channels if spec.raw and place == 0 else 0
             for i, op in enumerate(family.operations):
-                weights, norms, flops = costs(op, spec.width, bool(strided))
-                tables[spec.name][:, strided, i] += (weights + norms, flops * spec.side**2)
+                weights, norms, flops = costs(op, spec.width, strided, into)
+                tables[spec.name][:, place, i] += (weights + norms, flops * spec.side**2)
     last = every[-1]
     loose[last.name] += last.width * stack.classes
     base[0] += stack.classes
     slots = blocks + 1
-    most = base + sum(2 * blocks * t.max((1, 2)) for t in tables.values())
-    most = most + slots * sum(loose.values())
-    dtype = jnp.int32 if most.max() < 2**31 else jnp.float32
+    most = base + slots * sum(loose.values())
+    most = most + sum(2 * blocks * table.max((1, 2)) for table in tables.values())
 
     def count(arch: Any, which: int) -> jax.Array:
+        dtype = jnp.int32 if most[which] < 2**31 else jnp.float32
         cells = cells_of(family, arch)
         total = jnp.asarray(base[which], dtype)
         for name in names:
             cell = cells.get(name, cells["normal"])
             inputs, ops = jnp.asarray(cell["inputs"]), jnp.asarray(cell["ops"])
-            strided = (inputs < 2).astype(jnp.int32) * (name == "reduce")
-            total += jnp.sum(jnp.asarray(tables[name][which], dtype)[strided, ops], -1)
+            table = jnp.asarray(tables[name][which], dtype)
+            total += jnp.sum(table[jnp.minimum(inputs, 2), ops], -1)
             kept = jnp.sum(concatenated(family, name, inputs), -1)
             total += jnp.asarray(loose[name][which], dtype) * kept
         return total

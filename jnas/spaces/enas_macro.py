@@ -124,10 +124,11 @@ def _counts(
     base[0] += np.sum(reduce)
     base[1] += sum((i + 1) * product * area[i + 1] for i in halved)
     most = base + np.sum(own.max(1) + skip * np.arange(layers), -1)
-    dtype = jnp.int32 if most.max() < 2**31 else jnp.float32
     to = np.asarray([b for _, b in pairs(layers)])
 
     def count(which: int) -> Callable[[Any], jax.Array]:
+        dtype = jnp.int32 if most[which] < 2**31 else jnp.float32
+
         def total(arch: Any) -> jax.Array:
             ops, skips = jnp.asarray(arch["ops"]), jnp.asarray(arch["skips"])
             table = jnp.asarray(own[which], dtype)

@@ -176,5 +176,5 @@ def enas_micro(
     `Genotype(...)`; the numbers of the published scripts are read too, and the name `ENAS`. Args
     and counts are as in `nasnet`.
     """
-    stack = Stack(channels, repeats, classes, image, inputs)
+    stack = Stack(channels, repeats, classes, image, inputs, raw=False)
     return block_space(ENAS_MICRO, blocks, counts(ENAS_MICRO, blocks, stack))
