@@ -30,11 +30,26 @@ class Case(NamedTuple):
 
 
 IMAGE = {"classes": 3, "image": 8, "inputs": 2}
+BLOCKS = {"channels": 2, "repeats": 1, "blocks": 2, **IMAGE}
+CHAIN = {"layers": 3, "filters": (2, 3), "units": (4, 3), "kernels": (1, 3), "pools": ((2, 2),)}
+RESIDUAL = {"depths": (1, 2), "widths": ((2, 3), (3, 4)), "kernels": (1, 3), "stem": 3}
 CASES: dict[str, Case] = {
+    "amoebanet": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[], reduce=[])"),
+    "enas_macro": Case({"channels": 2, "layers": 3, **IMAGE}, (8, 8, 2), text="0 0 2 0 0 0"),
+    "enas_micro": Case(BLOCKS, (8, 8, 2), text="0 0 0 9"),
+    "metaqnn": Case({**CHAIN, **IMAGE}, (8, 8, 2), text="[C(9,3,1), SM(3)]"),
+    # Channels that vertices do not share equally go to the first ones, in any order of vertices.
+    "nas_bench_101": Case({"channels": 5, "stacks": 1, "modules": 1, **IMAGE}, (8, 8, 2),
+                          form_counts=False, text="ModelSpec([[0, 1]], ['input', 'output'])"),
+    "nasnet": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[], reduce=[])"),
+    "nats_size": Case({"widths": (2, 3, 4), **IMAGE}, (8, 8, 2), extra=3, text="2:2:2:2:9"),
+    "pnas": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[])"),
+    "resnet": Case({**RESIDUAL, **IMAGE}, (8, 8, 2),
+                   text="block=basic depth=[1,1] kernel=[1,1] width=[2,9]"),
     "darts": Case({"channels": 2, "layers": 3, **IMAGE}, (8, 8, 2), text="Genotype(normal=[])"),
     "darts_supernet": Case({}, (8, 8, 2), net={"channels": 2, "layers": 3, **IMAGE},
                            own_counts=False),
-    "mlp": Case({"depth": 2, "widths": (2, 3, 5), **IMAGE}, (8, 8, 2), exact=False,
+    "mlp": Case({"depth": 2, "widths": (2, 3, 5), **IMAGE}, (8, 8, 2),
                 text="activation=[relu,relu] width=[2,4]"),
     "nas_bench_201": Case({"channels": 2, "cells": 1, **IMAGE}, (8, 8, 2), extra=3,
                           form_counts=False, text="|none~0|+|none~0|none~1|"),

@@ -42,7 +42,16 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 # What a network needs beside or instead of them, and the shape of one input where it is no image;
 # with `tokens` inputs are ints below that number. One line for a space.
-OTHERS: dict[str, dict[str, Any]] = {"nas_bench_201": {"stages": 1}}
+OTHERS: dict[str, dict[str, Any]] = {
+    "amoebanet": {"blocks": 3, "repeats": 1},
+    "enas_micro": {"blocks": 3, "repeats": 1},
+    "metaqnn": {"filters": (4, 8), "units": (8, 4)},
+    "nas_bench_101": {"channels": 8, "stacks": 1, "modules": 1},
+    "nas_bench_201": {"stages": 1},
+    "nasnet": {"blocks": 3, "repeats": 1},
+    "pnas": {"blocks": 3, "repeats": 1},
+    "resnet": {"depths": (1, 2), "widths": ((4, 8), (8, 16)), "kernels": (3, 5), "stem": 4},
+}
 
 
 def small(name: str) -> tuple[nets.Net, tuple[int, ...], int]:

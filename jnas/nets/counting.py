@@ -27,7 +27,9 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
 
     A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
     runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
-    follows count in full. A module whose `trains_only` is true does not count: an auxiliary head.
+    follows count in full. A module with a method `used` says itself which places of the axes of its
+    parameters count (`jnas.nets.narrow`); one whose `trains_only` is true, an auxiliary head, does
+    not count.
 
     Args:
       net: the network.
@@ -51,7 +53,14 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         if getattr(module, "trains_only", False):
             return total
         parts = list(nnx.iter_children(module))
-        for shape in (p.shape[len(above.stack) :] for _, p in parts if isinstance(p, nnx.Param)):
+        own = module.used(values) if hasattr(module, "used") else {}
+        for key, part in parts:
+            if not isinstance(part, nnx.Param):
+                continue
+            shape = part.shape[len(above.stack) :]
+            if key in own:
+                total = total + _kept(shape, own[key])
+                continue
             slim = above.widest and shape and shape[-1] == above.widest
             total = total + math.prod(shape[:-1]) * (above.width if slim else math.prod(shape[-1:]))
         choosing = isinstance(module, Searchable) and len(module.labels) > 1
@@ -84,6 +93,14 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         return total
 
     return jnp.sum(visit(net.module(), _Above()))
+
+
+def _kept(shape: tuple[int, ...], axes: tuple) -> Any:
+    """How many numbers of an array are used, of whose last axes those of some places are."""
+    found: Any = math.prod(shape[: len(shape) - len(axes)])
+    for size, kept in zip(shape[-len(axes) :], axes, strict=True):
+        found = found * (size if kept is None else jnp.sum(kept, -1))
+    return found
 
 
 def count_flops(net: Net, arch: Architecture, shape: tuple[int, ...]) -> int:

@@ -5,7 +5,8 @@ Liu, Simonyan and Yang 2019, arXiv 1806.09055, section 3.1 and its published cod
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +37,19 @@ class DilConv(nnx.Module):
     """ReLU, depthwise convolution, 1x1 convolution, batch normalisation; dilated by 2."""
 
     def __init__(
-        self, channels: int, kernel: int, stride: int = 1, dilation: int = 2, *, rngs: nnx.Rngs
+        self,
+        channels: int,
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 2,
+        outputs: int = 0,
+        *,
+        rngs: nnx.Rngs,
     ):
+        outputs = outputs or channels
         self.depthwise = Depthwise(channels, kernel, stride, dilation, rngs=rngs)
-        self.pointwise = Conv(channels, channels, 1, rngs=rngs)
-        self.norm = BatchNorm(channels)
+        self.pointwise = Conv(channels, outputs, 1, rngs=rngs)
+        self.norm = BatchNorm(outputs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.norm(self.pointwise(self.depthwise(jax.nn.relu(x))))
@@ -49,9 +58,12 @@ class DilConv(nnx.Module):
 class SepConv(nnx.Module):
     """A separable convolution, done twice: the stride is that of the first."""
 
-    def __init__(self, channels: int, kernel: int, stride: int = 1, *, rngs: nnx.Rngs):
-        self.first = DilConv(channels, kernel, stride, dilation=1, rngs=rngs)
-        self.second = DilConv(channels, kernel, dilation=1, rngs=rngs)
+    def __init__(
+        self, channels: int, kernel: int, stride: int = 1, outputs: int = 0, *, rngs: nnx.Rngs
+    ):
+        outputs = outputs or channels
+        self.first = DilConv(channels, kernel, stride, 1, outputs, rngs=rngs)
+        self.second = DilConv(outputs, kernel, dilation=1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.second(self.first(x))
@@ -73,11 +85,15 @@ class FactorizedReduce(nnx.Module):
 class ConvLines(nnx.Module):
     """`conv_7x1_1x7`: ReLU, a convolution along rows, one along columns, batch normalisation."""
 
-    def __init__(self, channels: int, kernel: int = 7, stride: int = 1, *, rngs: nnx.Rngs):
-        shape, bound = (kernel, channels, channels), math.sqrt(6 / (kernel * channels))
-        self.along = nnx.Param(initial.uniform(rngs.params(), shape, bound))
-        self.down = nnx.Param(initial.uniform(rngs.params(), shape, bound))
-        self.norm = BatchNorm(channels)
+    def __init__(
+        self, channels: int, kernel: int = 7, stride: int = 1, outputs: int = 0, *, rngs: nnx.Rngs
+    ):
+        outputs = outputs or channels
+        line = lambda into: nnx.Param(
+            initial.uniform(rngs.params(), (kernel, into, outputs), math.sqrt(6 / (kernel * into)))
+        )
+        self.along, self.down = line(channels), line(outputs)
+        self.norm = BatchNorm(outputs)
         self.stride = stride
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -118,10 +134,50 @@ OPS: dict[str, Callable[..., nnx.Module]] = {  # (channels, stride, rngs=...) ->
     "sep_conv_5x5": lambda channels, stride, rngs: SepConv(channels, 5, stride, rngs=rngs),
     "dil_conv_3x3": lambda channels, stride, rngs: DilConv(channels, 3, stride, rngs=rngs),
     "dil_conv_5x5": lambda channels, stride, rngs: DilConv(channels, 5, stride, rngs=rngs),
+    "max_pool_5x5": _pool(functools.partial(ops.max_pool, size=5)),
+    "max_pool_7x7": _pool(functools.partial(ops.max_pool, size=7)),
+    "conv_1x1": lambda channels, stride, rngs: ReLUConvBN(channels, channels, 1, stride, rngs=rngs),
+    "conv_3x3": lambda channels, stride, rngs: ReLUConvBN(channels, channels, 3, stride, rngs=rngs),
+    "sep_conv_7x7": lambda channels, stride, rngs: SepConv(channels, 7, stride, rngs=rngs),
+    "conv_3x1_1x3": lambda channels, stride, rngs: ConvLines(channels, 3, stride, rngs=rngs),
     "conv_7x1_1x7": lambda channels, stride, rngs: ConvLines(channels, 7, stride, rngs=rngs),
 }
 
 
-def edge_options(channels: int, stride: int, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-    """The 7 operations of an edge of `jnas.spaces.darts`, by name."""
-    return {name: OPS[name](channels, stride, rngs=rngs) for name in OPERATIONS}
+def edge_options(
+    channels: int, stride: int, operations: Sequence[str] = OPERATIONS, *, rngs: nnx.Rngs
+) -> dict[str, nnx.Module]:
+    """The operations of an edge by name: by default the 7 of `jnas.spaces.darts`."""
+    return {name: OPS[name](channels, stride, rngs=rngs) for name in operations}
+
+
+class Pooled(nnx.Module):
+    """A pooling, then a 1x1 convolution and batch normalisation."""
+
+    def __init__(self, pool: nnx.Module, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.pool: Any = pool
+        self.conv, self.norm = Conv(inputs, outputs, 1, rngs=rngs), BatchNorm(outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.norm(self.conv(self.pool(x)))
+
+
+def changing_options(
+    inputs: int, outputs: int, stride: int, operations: Sequence[str], *, rngs: nnx.Rngs
+) -> dict[str, nnx.Module]:
+    """The operations of an edge whose inputs have other channels than its outputs, by name."""
+
+    def make(name: str) -> nnx.Module:
+        kind, _, kernel = name.partition("conv_")
+        k = max(int(n) for n in kernel[:3].split("x")) if kernel else 1
+        if "_pool_" in name:
+            return Pooled(OPS[name](inputs, stride, rngs=rngs), inputs, outputs, rngs=rngs)
+        if kind == "sep_":
+            return SepConv(inputs, k, stride, outputs, rngs=rngs)
+        if kind == "dil_":
+            return DilConv(inputs, k, stride, outputs=outputs, rngs=rngs)
+        if "_" in kernel:
+            return ConvLines(inputs, k, stride, outputs, rngs=rngs)
+        return ReLUConvBN(inputs, outputs, k, stride, rngs=rngs)
+
+    return {name: make(name) for name in operations}

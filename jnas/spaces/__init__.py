@@ -4,18 +4,33 @@ from collections.abc import Callable
 
 from jnas.base import Space
 from jnas.spaces.darts import darts, darts_supernet
+from jnas.spaces.enas_macro import enas_macro
 from jnas.spaces.joint import Joint, joint
+from jnas.spaces.metaqnn import metaqnn
 from jnas.spaces.mlp import mlp
+from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
+from jnas.spaces.nasnet import amoebanet, enas_micro, nasnet, pnas
+from jnas.spaces.nats_size import nats_size
 from jnas.spaces.nesting import alternatives, product, sequence
 from jnas.spaces.own import Own, different, own
+from jnas.spaces.resnet import resnet
 from jnas.spaces.tracing import choice
 
 SPACES: dict[str, Callable[..., Space]] = {
+    "amoebanet": amoebanet,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "enas_macro": enas_macro,
+    "enas_micro": enas_micro,
+    "metaqnn": metaqnn,
     "mlp": mlp,
+    "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "nasnet": nasnet,
+    "nats_size": nats_size,
+    "pnas": pnas,
+    "resnet": resnet,
 }
 
 __all__ = [
@@ -23,14 +38,23 @@ __all__ = [
     "Joint",
     "Own",
     "alternatives",
+    "amoebanet",
     "choice",
     "darts",
     "darts_supernet",
     "different",
+    "enas_macro",
+    "enas_micro",
     "joint",
+    "metaqnn",
     "mlp",
+    "nas_bench_101",
     "nas_bench_201",
+    "nasnet",
+    "nats_size",
     "own",
+    "pnas",
     "product",
+    "resnet",
     "sequence",
 ]
