@@ -60,22 +60,14 @@ class _Maker:
         def option(part: float) -> nnx.Module:
             if not part:
                 return Block([], ("noskip",))
-            pairs = zip(*_paired(inputs, hidden), strict=True)
-            sizes = tuple(squeezed(self.family, part, a, b) for a, b in pairs)
-            channels = Channels(sizes, hidden.name or inputs.name)
+            of = inputs if self.family.squeeze == "input" else hidden
+            sizes = tuple(squeezed(self.family, part, n, n) for n in of.sizes)
             kind = self.family.squeeze_activation, self.family.gate
-            return SqueezeExcite(hidden.most, channels, *kind, rngs=self.rngs)
+            return SqueezeExcite(hidden.most, Channels(sizes, of.name), *kind, rngs=self.rngs)
 
         if not any(parts.values()):
             return []
         return [one_of({word: option(part) for word, part in parts.items()}, name)]
-
-
-def _paired(a: Channels, b: Channels) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Two numbers of channels for each of the choices that decide them: at most one is made."""
-    n = max(len(a.sizes), len(b.sizes))
-    spread = lambda x: x.sizes if len(x.sizes) == n else x.sizes * n
-    return spread(a), spread(b)
 
 
 def layer(

@@ -5,6 +5,7 @@ Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neura
 """
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jnas.base import InputError
@@ -62,7 +63,12 @@ def compound(phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float 
 
 
 def scales(
-    low: float = 1.0, high: float = 1.5, step: float = 0.05, target: float = 2.0, slack: float = 0.1
+    low: float = 1.0,
+    high: float = 1.5,
+    step: float = 0.05,
+    target: float = 2.0,
+    slack: float = 0.1,
+    cost: Callable[[Scale], float] = lambda scale: scale.cost,
 ) -> list[Scale]:
     """The grid of section 3.3: all (alpha, beta, gamma) with alpha * beta^2 * gamma^2 near 2.
 
@@ -72,6 +78,7 @@ def scales(
       step: between values.
       target: of the product.
       slack: how far from it a product may be, in parts of it.
+      cost: what has to be near the target instead, such as the counted multiply-adds of a network.
 
     Returns:
       The triples, by alpha, beta and gamma.
@@ -90,7 +97,7 @@ def scales(
     many = math.floor((high - low) / step + 1e-9) + 1
     values = [round(low + i * step, 10) for i in range(many)]
     found = [Scale(a, b, c) for a in values for b in values for c in values]
-    found = [s for s in found if abs(s.cost - target) <= slack * target + 1e-9]
+    found = [s for s in found if abs(cost(s) - target) <= slack * target + 1e-9]
     if not found:
         raise InputError(f"no (alpha, beta, gamma) from {low} to {high} by {step} is near {target}")
     return found
@@ -105,6 +112,7 @@ def efficientnet(
     variant: str = "b0",
     width: float | None = None,
     depth: float | None = None,
+    divisor: int = 8,
     **data: Any,
 ) -> Mobile:
     """The space around EfficientNet's baseline, which MnasNet's space is (section 4), scaled.
@@ -113,6 +121,7 @@ def efficientnet(
       variant: `b0` to `b7`, whose multipliers of width and depth are taken.
       width: multiplies all channels instead, as the nearest multiple of 8.
       depth: multiplies all numbers of layers instead, rounded up.
+      divisor: of all channels; a smaller one lets small networks grow in small steps.
       **data: see `jnas.spaces.mobile_families.small`; the image is that of the variant by default.
     """
     if variant not in VARIANTS:
@@ -120,14 +129,14 @@ def efficientnet(
     wide, deep, image = VARIANTS[variant]
     wide, deep = wide if width is None else width, deep if depth is None else depth
     positive(wide)
-    if not deep > 0:
-        raise InputError(f"depth={deep}: it has to be above 0")
+    if not deep > 0 or divisor < 1:
+        raise InputError(f"depth={deep}, divisor={divisor}: depth above 0, divisor of at least 1")
     stages, words = [], []
     for op, kernel, c, n, s in B0:
-        base, layers = divisible(c * wide), repeats(n, deep)
+        base, layers = divisible(c * wide, divisor), repeats(n, deep)
         stages.append(Stage(about(base), around(layers), s, CELLS, CELLS))
         words.append(f"{op}_k{kernel}_se0.25_id_c{base}_r{layers}")
-    stem, head = divisible(32 * wide), divisible(1280 * wide)
+    stem, head = (divisible(c * wide, divisor) for c in (32, 1280))
     family = Family("efficientnet", stem, head, "sw", squeeze_activation="swish", eps=1e-3)
     points = {"EfficientNet": " ".join(words), f"EfficientNet-{variant.upper()}": " ".join(words)}
     if width is not None or depth is not None:
@@ -135,20 +144,25 @@ def efficientnet(
     return small(Mobile("efficientnet", family, tuple(stages), (image,), points=points), **data)
 
 
-def scaled_baseline(scale: Scale, image: int, width: float = 1.0, depth: float = 1.0) -> dict:
-    """The settings of `efficientnet` for a baseline of its own that is scaled up.
+def scaled_baseline(scale: Scale, image: int, baseline: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `efficientnet` for a baseline of one's own that is scaled up.
 
     Args:
       scale: see `compound`.
       image: of the baseline.
-      width: of the baseline.
-      depth: of the baseline.
+      baseline: its settings; a `head` that is given is scaled as other channels are.
 
     Returns:
-      `width`, `depth` and `image`, the image rounded to the nearest size.
+      The same with `width`, `depth` and `image` scaled, the image to the nearest size.
     """
-    return {
+    wide, deep, _ = VARIANTS[baseline.get("variant", "b0")]
+    width, depth = (baseline.get(k) or v for k, v in (("width", wide), ("depth", deep)))
+    found = {
+        **baseline,
         "width": width * scale.width,
         "depth": depth * scale.depth,
         "image": max(1, round(image * scale.resolution)),
     }
+    if baseline.get("head"):
+        found["head"] = divisible(baseline["head"] * scale.width, baseline.get("divisor", 8))
+    return found

@@ -49,7 +49,7 @@ def small(
       inputs: the channels of the images.
       classes: the outputs.
       resolutions: sizes to choose from, to which the images are resized; by default their own.
-      stages: how many are kept, the first ones.
+      stages: how many are kept, the first ones, of the published networks too.
       halvings: how many strides of 2 are kept, the last ones, the stem's among them.
       head: channels of the last convolution.
 
@@ -81,7 +81,7 @@ def small(
         inputs=inputs,
         classes=classes,
         stem_stride=strides[0],
-        points=spec.points if stages is None else {},
+        points={k: " ".join(text.split()[:stages]) for k, text in spec.points.items()},
     )
 
 
