@@ -16,6 +16,29 @@ from jnas.nets.choices import Searchable, changing, largest, relaxed, split
 from jnas.nets.darts_ops import Depthwise
 
 
+def kernels(
+    largest: jax.Array, transforms: Sequence[jax.Array], sizes: Sequence[int]
+) -> list[jax.Array]:
+    """The kernels of all sizes, each the middle of the next larger one.
+
+    Args:
+      largest: `[k, k, C]`.
+      transforms: a matrix `[size^2, size^2]` for every smaller size, rising, or none at all.
+      sizes: the smaller sizes, rising.
+
+    Returns:
+      From the smallest on, `[size, size, C]`.
+    """
+    found = [largest]
+    for i in reversed(range(len(sizes))):
+        middle = _middle(found[0], sizes[i])
+        if len(transforms):
+            flat = middle.reshape(-1, middle.shape[-1])
+            middle = (transforms[i] @ flat).reshape(middle.shape)
+        found.insert(0, middle)
+    return found
+
+
 class ElasticDepthwise(Searchable):
     """A depthwise convolution whose smaller kernels are the middle of the next larger one.
 
@@ -50,14 +73,8 @@ class ElasticDepthwise(Searchable):
 
     def weights(self) -> list[jax.Array]:
         """The kernels `[k, k, C]` of all choices."""
-        found = [self.kernel[...]]
-        for i in reversed(range(len(self.kernels) - 1)):
-            middle = _middle(found[0], self.kernels[i])
-            if len(self.transforms):
-                flat = middle.reshape(-1, middle.shape[-1])
-                middle = (self.transforms[i][...] @ flat).reshape(middle.shape)
-            found.insert(0, middle)
-        return found
+        transforms = [matrix[...] for matrix in self.transforms]
+        return kernels(self.kernel[...], transforms, self.kernels[:-1])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         choice, weights = self.chosen(), self.weights()
