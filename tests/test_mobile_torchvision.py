@@ -32,7 +32,7 @@ def test_outputs_are_those_of_torchvision_with_its_weights(name: str) -> None:
     model = stirred(getattr(found, TORCH.get(name, name))(weights=None), given)
     with torch.no_grad():
         expected = model(given).numpy()
-    assert np.std(expected, 0).mean() > 0.1  # over the images
+    assert np.std(expected, 0).mean() > 0.02  # over the images
     made = published(name, EPS.get(name), image=49)
     params, state = Weights(model).network(made)
     net = decided_network(made, name)

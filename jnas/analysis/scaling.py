@@ -42,10 +42,12 @@ def scaling_figure(
             line = baseline["accuracy"]
             left.axvline(line, color=GREY, linestyle=":", label=f"baseline {line:.4f}")
         left.legend(loc="lower right", frameon=False)
-    words = [f"{r['alpha']:g}  {r['beta']:g}  {r['gamma']:g}" for r in ranked]
+    words = [f"α {r['alpha']:g}   β {r['beta']:g}   γ {r['gamma']:g}" for r in ranked]
     left.set_yticks(list(places), words, fontsize=8)
-    left.set_ylabel("α (depth)   β (width)   γ (resolution)")
+    left.set_title("depth α, width β, resolution γ", fontsize=10)
     left.set_xlabel("validation accuracy" if trained else "multiply-adds")
+    if not trained:
+        left.xaxis.set_major_formatter(lambda value, _: _short(value))
     phi, flops = [r["phi"] for r in family], [r["flops"] for r in family]
     right.plot(phi, flops, "o-", color=BLUE, label="networks")
     doubled = [flops[0] * 2 ** (p - phi[0]) for p in phi]
@@ -58,6 +60,7 @@ def scaling_figure(
     right.yaxis.set_major_locator(FixedLocator(marks or [flops[0]]))
     right.yaxis.set_minor_locator(NullLocator())
     right.yaxis.set_major_formatter(lambda value, _: _short(value))
+    right.set_title("scaled up by φ", fontsize=10)
     right.set_xticks(phi)
     right.set_xlabel("φ")
     right.set_ylabel("multiply-adds")
