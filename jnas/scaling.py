@@ -98,8 +98,8 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
         (`low`, `high`, `step`, `target`, `slack`), `seeds` and the largest `phi`; `data`, `train`
         and `seed` are as for a search. Where `scale.image` is given, images have that size at
         phi = 0, whatever the data's own. With `scale.counted` the networks' own multiply-adds have
-        to be near `target` times the baseline's, not the product: of small networks, whose channels
-        and layers are few, they differ much.
+        to be near `target` times the baseline's too: of small networks, whose channels and layers
+        are few, they differ much from the product.
       workdir: the folder of the run; None writes nothing.
       dry: nothing is trained, only counted.
 
@@ -123,10 +123,15 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
     else:
         dataset = dataset_of(config)
         data = {**shape_of(dataset), **({} if side is None else {"image": side})}
-    if counted:
-        settings["cost"] = lambda triple: row_of(triple, baseline, data)["ratio"]
     grid = call("scale", scales, **settings)
     rows = [row_of(triple, baseline, data) for triple in grid]
+    if counted:
+        target, slack = settings.get("target", 2.0), settings.get("slack", 0.1)
+        near = [abs(row["ratio"] - target) <= slack * target for row in rows]
+        grid = [triple for triple, on in zip(grid, near, strict=True) if on]
+        rows = [row for row, on in zip(rows, near, strict=True) if on]
+        if not rows:
+            raise InputError(f"scale: no network costs {target} times the baseline: more slack?")
     setting = {**json.loads(json.dumps(config.to_dict())), "command": "scale", "dry": dry}
     if workdir is not None and check(workdir, setting) and (found := result_of(workdir)):
         return found
@@ -148,8 +153,8 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
         best = max(range(len(rows)), key=lambda i: (rows[i]["accuracy"], -rows[i]["flops"]))
     else:
         paper = Scale(1.2, 1.1, 1.15)
-        near = lambda i: sum((a - b) ** 2 for a, b in zip(grid[i], paper, strict=True))
-        best = min(range(len(grid)), key=near)
+        away = lambda i: sum((a - b) ** 2 for a, b in zip(grid[i], paper, strict=True))
+        best = min(range(len(grid)), key=away)
     _write(workdir, rows)
     result: dict[str, Any] = {
         **dict(zip(("alpha", "beta", "gamma"), grid[best], strict=True)),

@@ -5,7 +5,7 @@ Tan and Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neura
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jnas.base import InputError
@@ -68,7 +68,6 @@ def scales(
     step: float = 0.05,
     target: float = 2.0,
     slack: float = 0.1,
-    cost: Callable[[Scale], float] = lambda scale: scale.cost,
 ) -> list[Scale]:
     """The grid of section 3.3: all (alpha, beta, gamma) with alpha * beta^2 * gamma^2 near 2.
 
@@ -78,7 +77,6 @@ def scales(
       step: between values.
       target: of the product.
       slack: how far from it a product may be, in parts of it.
-      cost: what has to be near the target instead, such as the counted multiply-adds of a network.
 
     Returns:
       The triples, by alpha, beta and gamma.
@@ -97,7 +95,7 @@ def scales(
     many = math.floor((high - low) / step + 1e-9) + 1
     values = [round(low + i * step, 10) for i in range(many)]
     found = [Scale(a, b, c) for a in values for b in values for c in values]
-    found = [s for s in found if abs(cost(s) - target) <= slack * target + 1e-9]
+    found = [s for s in found if abs(s.cost - target) <= slack * target + 1e-9]
     if not found:
         raise InputError(f"no (alpha, beta, gamma) from {low} to {high} by {step} is near {target}")
     return found
