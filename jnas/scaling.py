@@ -118,11 +118,13 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
     counted = settings.pop("counted", False)
     baseline = section(config, "net")
     dataset = None
-    if dry and side is not None:  # needs no data
-        data = {"image": side, "inputs": 3, "classes": 1000}
-    else:
+    try:
         dataset = dataset_of(config)
         data = {**shape_of(dataset), **({} if side is None else {"image": side})}
+    except InputError:
+        if not dry or side is None:
+            raise
+        data = {"image": side, "inputs": 3, "classes": 1000}  # counting needs no data set
     grid = call("scale", scales, **settings)
     rows = [row_of(triple, baseline, data) for triple in grid]
     if counted:

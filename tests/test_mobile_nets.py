@@ -9,12 +9,14 @@ import optax
 import pytest
 from flax import nnx
 
+import jnas
 from jnas import nets
 from jnas.base import one_hot, propose, sample
 from jnas.evaluators import Examples, Training, train
 from jnas.nets import Net, count_flops, count_params, forms
 from jnas.nets.elastic import ElasticDepthwise, resize
 from jnas.nets.subnets import subnet
+from jnas.recipes import once_for_all
 from jnas.spaces.mobile_registry import SPECIFICATIONS
 
 TINY: dict[str, Any] = {
@@ -148,3 +150,29 @@ def test_all_plans_train_a_population_to_the_same_scores(name: str) -> None:
     assert np.std(found["map"]) > 1e-4
     for plan in ("vmap", "grouped"):
         np.testing.assert_allclose(found[plan], found["map"], rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_once_for_all_trains_its_space_by_sandwiches_and_cuts_out_what_it_finds() -> None:
+    """At toy size, on digits: better than guessing, and the network cut out says the same."""
+    digits = jnas.data.load("digits")
+    fit_on, score_on = (
+        Examples(*part, digits.mean, digits.std) for part in (digits.train, digits.validation)
+    )
+    settings = {**TINY, "classes": 10, "head": 16}
+    spec, net = SPECIFICATIONS["ofa"](**settings), nets.ofa(**settings)
+    method = once_for_all(net.space, 150, population=4, generations=2, parents=2)
+    rule = Training(optax.adam(0.01), 150, batch_size=32)
+    found = jax.jit(
+        lambda key: jnas.one_shot(
+            key, method, net, lambda steps: rule._replace(steps=steps), fit_on, score_on, classes=10
+        )
+    )(jax.random.key(0))
+    assert float(found.score) > 0.5
+    best = jax.device_get(found.best)
+    alone, params, state = subnet(spec, best, found.shared.params, found.shared.state)
+    x, y = score_on.inputs(np.arange(len(score_on.y))), np.asarray(score_on.y)
+    whole = jax.jit(lambda x: net.apply(found.shared.params, found.shared.state, best, x, True)[0])
+    logits = _outputs(alone, params, state, x, True)
+    np.testing.assert_allclose(logits, whole(x), rtol=1e-3, atol=1e-3)
+    assert np.mean(np.argmax(logits, -1) == y) > 0.5
