@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jnas import spaces
 from jnas.base import InputError, Space, sample, size, template
-from jnas.nets import count_flops, forms
+from jnas.nets import count_flops, count_params, forms
 from jnas.nets.mobile import decided_network
 from jnas.spaces.compound import VARIANTS, compound, efficientnet, scaled_baseline, scales
 from jnas.spaces.mobile_blocks import costs, divisible
@@ -42,6 +42,16 @@ def _space(name: str, **more: Any) -> Space:
 def _rows(space: Space, seed: int, n: int) -> list[Any]:
     many = jax.device_get(sample(space, jax.random.key(seed), n))
     return [jax.tree.map(lambda x, i=i: x[i], many) for i in range(n)]
+
+
+def _stacked(rows: list[Any]) -> Any:
+    return jax.tree.map(lambda *x: np.stack(x), *rows)
+
+
+def _counted(space: Space, rows: list[Any]) -> Any:
+    """Parameters and multiply-adds of all rows."""
+    run = jax.jit(lambda a: jnp.stack([space.counts[k](a) for k in ("params", "flops")], -1))
+    return np.asarray(run(_stacked(rows))).tolist()
 
 
 # --------------------------------------------------------------------------- published figures
@@ -81,8 +91,13 @@ def test_published_networks_have_their_published_figures(name: str) -> None:
 @pytest.mark.parametrize("name", ["efficientnet_b7", "mobilenet_v3_large", "mnasnet_a1", "fbnet_a"])
 def test_a_real_network_has_as_many_parameters_as_are_published(name: str) -> None:
     made = published(name)
-    params, _ = jax.eval_shape(decided_network(made, name).init, jax.random.key(0))
-    assert sum(math.prod(x.shape) for x in jax.tree.leaves(params)) == costs(made)[0]
+    net = decided_network(made, name)
+    assert int(count_params(net, {"network": np.int32(0)})) == costs(made)[0] == _init_params(net)
+
+
+def _init_params(net: Any) -> int:
+    shapes, _ = jax.eval_shape(net.init, jax.random.key(0))
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
 
 
 def test_published_networks_are_points_whose_counts_are_theirs() -> None:
@@ -90,9 +105,7 @@ def test_published_networks_are_points_whose_counts_are_theirs() -> None:
         spec, point = specification(name)
         space = getattr(spaces, spec.name)(**NETWORKS[name].settings)
         arch = space.parse(point)
-        params, adds = costs(published(name))
-        assert int(space.counts["params"](arch)) == params
-        assert float(space.counts["flops"](arch)) == pytest.approx(adds, rel=1e-6)
+        assert _counted(space, [arch])[0] == pytest.approx(costs(published(name)), rel=1e-6)
         same(space.parse(space.describe(arch)), arch)
 
 
@@ -127,16 +140,14 @@ def test_once_for_all_has_its_two_times_ten_to_the_nineteen_networks() -> None:
 @every
 def test_counts_are_those_of_real_networks_on_random_architectures(name: str) -> None:
     """Against the parameters and the traced program of a network with nothing to choose."""
-    space = _space(name)
-    params, flops = (jax.jit(jax.vmap(space.counts[k])) for k in ("params", "flops"))
+    space, one = _space(name), {"network": np.int32(0)}
     rows = _rows(space, 0, 2)
-    many = jax.tree.map(lambda *x: np.stack(x), *rows)
-    for arch, p, f in zip(rows, params(many), flops(many), strict=True):
-        net = decided_network(decide(SPECIFICATIONS[name](**TINY), arch), "one")
+    for arch, (p, f) in zip(rows, _counted(space, rows), strict=True):
+        made = decide(SPECIFICATIONS[name](**TINY), arch)
+        net = decided_network(made, "one")
+        assert int(p) == int(count_params(net, one)) == costs(made)[0]
         with forms.using(depthwise="lax"):  # sums of shifted copies are no products
-            assert int(f) == count_flops(net, {"network": np.int32(0)}, (9, 9, 2))
-        shapes, _ = jax.eval_shape(net.init, jax.random.key(0))
-        assert int(p) == sum(math.prod(x.shape) for x in jax.tree.leaves(shapes))
+            assert int(f) == count_flops(net, one, (9, 9, 2)) == costs(made)[1]
 
 
 def test_counts_at_a_chosen_resolution_are_those_of_a_space_of_that_size() -> None:
@@ -144,13 +155,13 @@ def test_counts_at_a_chosen_resolution_are_those_of_a_space_of_that_size() -> No
     space = _space("ofa", **more)
     for i, side in enumerate((5, 6, 9)):
         alone = spaces.ofa(**{**TINY, "image": side})
-        for arch in _rows(alone, i, 3):
-            chosen = {**arch, "image": np.int32(i)}
-            for count in ("params", "flops"):
-                assert int(space.counts[count](chosen)) == int(alone.counts[count](arch))
-            text = space.describe(chosen)
+        rows = _rows(alone, i, 3)
+        chosen = [{**arch, "image": np.int32(i)} for arch in rows]
+        assert _counted(space, chosen) == _counted(alone, rows)
+        for arch, with_size in zip(rows, chosen, strict=True):
+            text = space.describe(with_size)
             assert text == f"{side}px {alone.describe(arch)}"
-            same(space.parse(text), chosen)
+            same(space.parse(text), with_size)
 
 
 @every
@@ -209,9 +220,8 @@ def test_the_canonical_form_is_the_same_network(name: str) -> None:
     """What is decided, skipped layers aside, stays; a form is its own form."""
     space, spec = _space(name), SPECIFICATIONS[name](**TINY)
     rows = _rows(space, 2, 40)
-    many = jax.tree.map(lambda *x: np.stack(x), *rows)
     canonical = jax.jit(space.canonical)
-    found = canonical(many)
+    found = canonical(_stacked(rows))
     same(canonical(found), found)
     identity = lambda b: b.kind == "skip" and b.stride == 1 and b.inputs == b.outputs
     for i, arch in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Regularized evolution of MnasNet's space, three small stages, on handwritten digits.
+"""Regularized evolution of MobileNetV2's space, three small stages, on handwritten digits.
 
 Command: jnas search --config=experiments/configs/digits_mobile.py --workdir=DIR
 Cost: to be measured.
@@ -12,10 +12,10 @@ def get_config() -> ConfigDict:
     """The config."""
     return ConfigDict(
         {
-            "space": "mnasnet",
+            "space": "mobilenet_v2",
             "net": {"width": 0.5, "stages": 3, "halvings": 2, "head": 64},
             "data": {"name": "digits", "data_dir": "", "validation_fraction": 0.25},
-            "strategy": {"name": "regularized_evolution", "population": 12, "sample": 4},
+            "strategy": {"name": "regularized_evolution", "population": 8, "sample": 3},
             "train": {
                 "steps": 63,
                 "batch_size": 64,
@@ -26,9 +26,9 @@ def get_config() -> ConfigDict:
                 "plan": "map",
                 "score": "accuracy",
             },
-            "final": {"steps": 660},
-            "evaluations": 48,
-            "batch": 12,
+            "final": {"steps": 660, "warmup": 66},
+            "evaluations": 32,
+            "batch": 8,
             "chunk": 1,
             "seed": 0,
         }
