@@ -49,12 +49,15 @@ class _Maker:
         return slim(made, outputs)
 
     def skip(self, inputs: Channels, outputs: Channels, stride: int) -> nnx.Module:
-        if stride == 1 and inputs == outputs:
+        alike = inputs.fixed and outputs.fixed and inputs.most == outputs.most
+        if stride == 1 and (alike or inputs == outputs):
             return Block([], ("noskip",))
         made = ConvNorm(inputs.most, outputs.most, 1, stride, self.activation, **self.rest)
         return slim(made, outputs)
 
-    def squeeze(self, parts: Mapping[str, float], name: str, inputs: Channels, hidden: Channels):
+    def squeeze(
+        self, parts: Mapping[str, float], name: str, inputs: Channels, hidden: Channels
+    ) -> list[nnx.Module]:
         """Squeeze and excitation, nothing, or a choice between them; a list of at most one."""
 
         def option(part: float) -> nnx.Module:
