@@ -21,6 +21,9 @@ USAGE = """usage: jnas COMMAND ...
   jnas train --config=FILE --arch=STRING [--workdir=DIR] [--config.key=value ...]
       train one architecture and measure it on the test split; of the space darts
       --genotype=NAME_OR_STRING, such as DARTS_V2, does as well
+  jnas scale --config=FILE (--workdir=DIR | --dry) [--config.key=value ...]
+      the search of compound scaling's alpha, beta, gamma by small trainings, the
+      networks that the best scale up to; --dry counts and trains nothing
   jnas reproduce EXPERIMENT --table=FILE [--seeds=500] [--seed=0] [--workdir=DIR]
       a published experiment again, its figures beside the published ones
   jnas describe SPACE [--setting=value ...] [--arch=STRING] [--picture=FILE.png]
@@ -58,6 +61,7 @@ def _run(args: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], None]] = {
         "search": _search,
         "train": _train,
+        "scale": _scale,
         "reproduce": _reproduce,
         "describe": _describe,
         "list": _list,
@@ -252,6 +256,14 @@ def _describe(args: list[str]) -> None:
     from jnas.commands.describe import describe
 
     describe(args)
+
+
+def _scale(args: list[str]) -> None:
+    flags = _config(args, [], ["workdir"], ["dry"])
+    _quiet()
+    from jnas import scaling
+
+    scaling.command(flags["config"].value, flags["workdir"].value, flags["dry"].value)
 
 
 def _list(args: list[str]) -> None:

@@ -45,14 +45,23 @@ BELOW: dict[str, set[str]] = {
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
-TOP = {"__init__", "__main__", "cli", "commands", "configs", "supernet_ends", "supernet_search"}
+TOP = {
+    "__init__",
+    "__main__",
+    "cli",
+    "commands",
+    "configs",
+    "scaling",
+    "supernet_ends",
+    "supernet_search",
+}
 
 # Libraries that only these layers may import.
 ONLY_IN = {
     "flax": {"nets"},
     "grain": {"data"},
     "matplotlib": {"analysis"},
-    "ml_collections": {"cli", "commands", "configs", "supernet_search"},
+    "ml_collections": {"cli", "commands", "configs", "scaling", "supernet_search"},
     "orbax": {"runs"},
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},

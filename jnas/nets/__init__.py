@@ -12,6 +12,16 @@ from jnas.nets.enas_macro import enas_macro
 from jnas.nets.functional import Net, functional
 from jnas.nets.metaqnn import metaqnn
 from jnas.nets.mlp import mlp
+from jnas.nets.mobile import (
+    efficientnet,
+    fbnet,
+    mnasnet,
+    mobile_network,
+    mobilenet_v2,
+    mobilenet_v3,
+    ofa,
+    proxylessnas,
+)
 from jnas.nets.nas_bench_101 import nas_bench_101
 from jnas.nets.nats_size import nats_size
 from jnas.nets.resnet import resnet
@@ -30,6 +40,14 @@ NETS: dict[str, Callable[..., Net]] = {
     "nats_size": nats_size,
     "pnas": pnas,
     "resnet": resnet,
+    "efficientnet": efficientnet,
+    "fbnet": fbnet,
+    "mnasnet": mnasnet,
+    "mobile_network": mobile_network,
+    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v3": mobilenet_v3,
+    "ofa": ofa,
+    "proxylessnas": proxylessnas,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
 SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
@@ -46,15 +64,23 @@ __all__ = [
     "count_params",
     "darts",
     "darts_supernet",
+    "efficientnet",
     "enas_macro",
     "enas_micro",
+    "fbnet",
     "functional",
     "metaqnn",
     "mlp",
+    "mnasnet",
+    "mobile_network",
+    "mobilenet_v2",
+    "mobilenet_v3",
     "nas_bench_101",
     "nas_bench_201",
     "nasnet",
     "nats_size",
+    "ofa",
     "pnas",
+    "proxylessnas",
     "resnet",
 ]

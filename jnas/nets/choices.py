@@ -72,6 +72,13 @@ def changing(module: nnx.Module) -> nnx.State:
     return nnx.state(module, nnx.Not(nnx.Any(nnx.Param, Choice)))
 
 
+def _known(choices: nnx.State) -> bool:
+    """Whether there are choices, all ints that are known at trace time."""
+    leaves = jax.tree.leaves(choices)
+    soft = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+    return bool(leaves) and not any(isinstance(x, jax.core.Tracer) or soft(x) for x in leaves)
+
+
 class OneOf(Searchable):
     """Runs one of several modules, all with the same input and output shapes.
 
@@ -172,6 +179,8 @@ class Repeat(Searchable):
         graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
         depth: Any = self.chosen() if self.least < self.most else 0
         weight: Any = 1.0
+        if isinstance(depth, int) and not self.shared and _known(choices):
+            return self._unrolled(x, self.least + depth)
         if self.sparse and relaxed(depth):
             depth, weight = largest(depth)
 
@@ -218,6 +227,21 @@ class Repeat(Searchable):
         if relaxed(depth):
             return total
         return x if isinstance(weight, float) else jax.tree.map(lambda leaf: weight * leaf, x)
+
+    def _unrolled(self, x: Any, many: int) -> Any:
+        """The blocks of a known architecture: each is compiled as what it chose alone."""
+        graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
+        row = lambda i: lambda leaf: leaf[i]
+        fixed = lambda i: lambda leaf: np.asarray(leaf)[i]
+        for i in range(many):
+            module = nnx.merge(
+                graph, jax.tree.map(fixed(i), choices), *jax.tree.map(row(i), (params, buffers))
+            )
+            x = module(x)
+            put = lambda old, new, i=i: jax.lax.dynamic_update_index_in_dim(old, new, i, 0)
+            buffers = jax.tree.map(put, buffers, changing(module))
+        nnx.update(self.block, buffers)
+        return x
 
 
 class Slim(Searchable):

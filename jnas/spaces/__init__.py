@@ -8,6 +8,16 @@ from jnas.spaces.enas_macro import enas_macro
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.metaqnn import metaqnn
 from jnas.spaces.mlp import mlp
+from jnas.spaces.mobile_registry import (
+    efficientnet,
+    fbnet,
+    mnasnet,
+    mobile_network,
+    mobilenet_v2,
+    mobilenet_v3,
+    ofa,
+    proxylessnas,
+)
 from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
 from jnas.spaces.nasnet import amoebanet, enas_micro, nasnet, pnas
@@ -31,6 +41,14 @@ SPACES: dict[str, Callable[..., Space]] = {
     "nats_size": nats_size,
     "pnas": pnas,
     "resnet": resnet,
+    "efficientnet": efficientnet,
+    "fbnet": fbnet,
+    "mnasnet": mnasnet,
+    "mobile_network": mobile_network,
+    "mobilenet_v2": mobilenet_v2,
+    "mobilenet_v3": mobilenet_v3,
+    "ofa": ofa,
+    "proxylessnas": proxylessnas,
 }
 
 __all__ = [
@@ -43,18 +61,26 @@ __all__ = [
     "darts",
     "darts_supernet",
     "different",
+    "efficientnet",
     "enas_macro",
     "enas_micro",
+    "fbnet",
     "joint",
     "metaqnn",
     "mlp",
+    "mnasnet",
+    "mobile_network",
+    "mobilenet_v2",
+    "mobilenet_v3",
     "nas_bench_101",
     "nas_bench_201",
     "nasnet",
     "nats_size",
+    "ofa",
     "own",
     "pnas",
     "product",
+    "proxylessnas",
     "resnet",
     "sequence",
 ]

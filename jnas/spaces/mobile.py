@@ -1,0 +1,85 @@
+"""The `Space` of a specification of mobile networks."""
+
+import itertools
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jnas.base import Space
+from jnas.spaces.mobile_counts import counts
+from jnas.spaces.mobile_stages import LAYER, Mobile, Reader, check, decide, joins
+from jnas.spaces.mobile_text import describe, parse
+
+
+def mobile_space(spec: Mobile) -> Space:
+    """The space of a specification.
+
+    An architecture is a dict with a leaf for everything that can be chosen: `width` and `depth` for
+    stages, `op`, `kernel`, `se` and `skip` for stages or layers, `image`. Its text has a word for
+    each stage, such as `mb6_k5_se0.25_id_c40_r3` or `c40_r3:mb6_k5,mb3_k3,skip`, after `192px`
+    where there are resolutions to choose from. The name of a published architecture is read too.
+    Layers past the chosen depth choose nothing, and `canonical` makes all of that 0.
+
+    Raises:
+      InputError: a specification that cannot be.
+    """
+    check(spec)
+    reader = Reader(spec)
+    choices: dict[str, Any] = {
+        name: np.asarray([len(p.words) for p in many]) for name, many in reader.places.items()
+    }
+    if len(spec.images) > 1:
+        choices["image"] = np.asarray(len(spec.images))
+    return Space(
+        name=spec.name,
+        num_choices=choices,
+        canonical=lambda arch: _canonical(reader, arch),
+        describe=lambda arch: describe(spec, arch),
+        parse=lambda text: parse(spec, text),
+        counts=counts(reader),
+        edges=lambda arch: _drawing(reader, arch),
+    )
+
+
+def _canonical(reader: Reader, arch: Any) -> Any:
+    """Layers that do not run choose 0, skipped layers come last, skips without effect are 0."""
+    spec = reader.spec
+    arch = {name: jnp.asarray(x) for name, x in arch.items()}
+    columns = {
+        name: [arch[name][..., k] for k in range(len(many))] for name, many in reader.places.items()
+    }
+    for i, stage in enumerate(spec.stages):
+        depth = stage.depths[0] + reader.number(arch, "depth", i)
+        if not stage.each:
+            if ("skip", i, None) in reader.at and not joins(spec, i):
+                k = reader.at["skip", i, None]
+                columns["skip"][k] = jnp.where(depth > 1, columns["skip"][k], 0)
+            continue
+        for name in LAYER:
+            for j in range(1, stage.depths[-1]):
+                if (k := reader.at.get((name, i, j))) is not None:
+                    columns[name][k] = jnp.where(j < depth, columns[name][k], 0)
+        words = stage.rest.get("op", ())
+        if "skip" in words and stage.depths[-1] > 2:
+            ks = [reader.at["op", i, j] for j in range(1, stage.depths[-1])]
+            ops = jnp.stack([columns["op"][k] for k in ks], -1)
+            order = jnp.argsort(ops == words.index("skip"), axis=-1, stable=True)
+            ops = jnp.take_along_axis(ops, order, -1)
+            for n, k in enumerate(ks):
+                columns["op"][k] = ops[..., n]
+    found = {name: jnp.stack(many, -1).astype(jnp.int32) for name, many in columns.items()}
+    return {name: found.get(name, x) for name, x in arch.items()}
+
+
+def _drawing(reader: Reader, arch: Any) -> list[tuple[str, str, str]]:
+    """The blocks that run, in a row; blocks of one kind are one edge."""
+    made = decide(reader.spec, arch)
+    kind = lambda b: (b.kind, b.kernel, b.outputs)
+    edges, last = [("image", "stem", "")], "stem"
+    for i, ((name, kernel, width), same) in enumerate(itertools.groupby(made.blocks, kind)):
+        words = [name, str(width)] if name == "skip" else [f"{name}_k{kernel}", f"c{width}"]
+        node = str(i + 1)
+        edges.append((last, node, "_".join([*words, f"r{len(list(same))}"])))
+        last = node
+    return [*edges, (last, "out", "")]
