@@ -31,4 +31,5 @@ def joint(net: Net, **values: Sequence[float]) -> Net:
         apply=apply,
         space=spaces.joint(net.space, **values),
         bind=lambda arch: net.bind(arch["architecture"]),
+        alone=None if net.alone is None else lambda arch: net.alone(arch["architecture"]),
     )

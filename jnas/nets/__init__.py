@@ -9,12 +9,14 @@ from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
+from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
     "nas_bench_201": nas_bench_201,
+    "transformer": transformer,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
 SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
@@ -33,4 +35,5 @@ __all__ = [
     "functional",
     "mlp",
     "nas_bench_201",
+    "transformer",
 ]

@@ -1,6 +1,8 @@
 """Parameters and multiply-adds, counted on the network itself."""
 
+import functools
 import math
+import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -8,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas.base import Architecture
+from jnas.base import Architecture, template
 from jnas.nets.choices import OneOf, Repeat, Searchable, Slim, relaxed
+from jnas.nets.elastic import Size
 from jnas.nets.functional import Net
 
 
@@ -27,7 +30,8 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
 
     A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
     runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
-    follows count in full. A module whose `trains_only` is true does not count: an auxiliary head.
+    follows count in full. Of a layer that has `axes` (`jnas.nets.elastic`) the chosen sizes count.
+    A module whose `trains_only` is true does not count: an auxiliary head.
 
     Args:
       net: the network.
@@ -45,13 +49,34 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         hot = value if relaxed(value) else jax.nn.one_hot(value, many, dtype=jnp.int32)
         return hot.reshape(*(1 if shared else n for n, shared in above.stack), many)
 
+    def number(size: Size, above: _Above) -> jax.Array:
+        """The channels of a size: `[*stack]` or what broadcasts to it."""
+        found: Any = size.table
+        taken = [share(part, above) for part in size.parts]
+        if taken:
+            found = jnp.tensordot(taken[0], found, 1)
+        for each in taken[1:]:
+            rest = found.ndim - each.ndim
+            hot = each.reshape(*each.shape, *(1,) * rest)
+            found = jnp.sum(hot * found, each.ndim - 1)
+        return jnp.asarray(found)
+
     def visit(module: nnx.Module, above: _Above) -> jax.Array:
         """Parameters in each copy of a module: `[*stack]` or what broadcasts to it."""
         total: Any = jnp.zeros((1,) * len(above.stack), jnp.int32)
         if getattr(module, "trains_only", False):
             return total
         parts = list(nnx.iter_children(module))
-        for shape in (p.shape[len(above.stack) :] for _, p in parts if isinstance(p, nnx.Param)):
+        axes = module.axes() if hasattr(module, "axes") else {}
+        for key, part in parts:
+            if not isinstance(part, nnx.Param):
+                continue
+            shape = part.shape[len(above.stack) :]
+            if key in axes:
+                own = zip(shape, axes[key], strict=True)
+                each = [n if size is None else number(size, above) for n, size in own]
+                total = total + functools.reduce(operator.mul, each)
+                continue
             slim = above.widest and shape and shape[-1] == above.widest
             total = total + math.prod(shape[:-1]) * (above.width if slim else math.prod(shape[-1:]))
         choosing = isinstance(module, Searchable) and len(module.labels) > 1
@@ -86,23 +111,31 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
     return jnp.sum(visit(net.module(), _Above()))
 
 
-def count_flops(net: Net, arch: Architecture, shape: tuple[int, ...]) -> int:
+def count_flops(net: Net, arch: Architecture, shape: Any) -> int:
     """The multiply-adds of one forward pass, read off the traced program.
 
-    Products and convolutions count; additions, normalisation and pooling do not.
+    Products and convolutions count; additions, normalisation and pooling do not. Of a network that
+    masks what an architecture does not use (`net.alone`) the small network is traced.
 
     Args:
       net: the network.
       arch: one architecture of concrete ints.
-      shape: of one input, without the batch.
+      shape: of one input, without the batch; or a pytree of `jax.ShapeDtypeStruct` for inputs that
+        are not one array of floats.
 
     Returns:
       An exact number.
     """
     fixed = jax.tree.map(np.asarray, arch)
+    if net.alone is not None:
+        net = net.alone(fixed)
+        fixed = jax.tree.map(np.asarray, template(net.space))
+    if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape):
+        shape = jax.ShapeDtypeStruct(shape, jnp.float32)
+    one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), shape)
     params, state = jax.eval_shape(net.init, jax.random.key(0))
     run = lambda p, s, x: net.apply(p, s, fixed, x)[0]
-    traced = jax.make_jaxpr(run)(params, state, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    traced = jax.make_jaxpr(run)(params, state, one)
     return _multiply_adds(traced.jaxpr)
 
 

@@ -7,12 +7,23 @@ from jnas.spaces.darts import darts, darts_supernet
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
 from jnas.spaces.nas_bench_201 import nas_bench_201
+from jnas.spaces.transformer import transformer
 
 SPACES: dict[str, Callable[..., Space]] = {
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
     "nas_bench_201": nas_bench_201,
+    "transformer": transformer,
 }
 
-__all__ = ["SPACES", "Joint", "darts", "darts_supernet", "joint", "mlp", "nas_bench_201"]
+__all__ = [
+    "SPACES",
+    "Joint",
+    "darts",
+    "darts_supernet",
+    "joint",
+    "mlp",
+    "nas_bench_201",
+    "transformer",
+]
