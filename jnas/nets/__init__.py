@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jnas.nets.autoformer import autoformer
 from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
@@ -12,6 +13,7 @@ from jnas.nets.mlp import mlp
 from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
+    "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
@@ -28,6 +30,7 @@ __all__ = [
     "OneOf",
     "Repeat",
     "Slim",
+    "autoformer",
     "count_flops",
     "count_params",
     "darts",

@@ -79,7 +79,7 @@ class Size(nnx.Module):
             return jnp.asarray(masks, jnp.float32)[tuple(choices)]
         found: Any = jnp.asarray(masks, jnp.float32)
         for part, choice in zip(self.parts, choices, strict=True):
-            many, weight = len(part.labels), 1.0
+            many, weight = len(part.labels), jnp.float32(1)
             if relaxed(choice) and part.sparse:
                 choice, weight = largest(choice)
             hot = choice if relaxed(choice) else weight * jax.nn.one_hot(choice, many)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -23,7 +22,7 @@ def inherit(net: Net, params: Any, state: Any, arch: Architecture) -> tuple[Any,
       arch: one architecture of concrete ints.
 
     Returns:
-      `(params, state)` of `net.alone(arch)`.
+      `(params, state)` of `net.alone(arch)`, NumPy arrays.
 
     Raises:
       InputError: the network has no small networks of its own.
@@ -44,7 +43,7 @@ def inherit(net: Net, params: Any, state: Any, arch: Architecture) -> tuple[Any,
     return found[0], found[1]
 
 
-def _same_shape(x: jax.Array, want: Any) -> None:
+def _same_shape(x: np.ndarray, want: Any) -> None:
     if x.shape != want.shape:
         raise ValueError(f"inherit: a weight of shape {x.shape} for one of {want.shape}")
 
@@ -67,18 +66,18 @@ def _visit(
         if isinstance(small, Row) and blocks is not None:
             return _full({"blocks": _full({i: of(i, b) for i, b in enumerate(blocks)})})
         rows = [of(i, small.block) for i in range(small.most)]
-        return _full({"block": jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)})
+        return _full({"block": jax.tree.map(lambda *leaves: np.stack(leaves), *rows)})
     out: dict[Any, Any] = {}
     axes = big.axes() if hasattr(big, "axes") else {}
     for key, part in nnx.iter_children(small):
         if isinstance(part, kind):
-            leaf = tree[key][at]
+            leaf = np.asarray(tree[key])[at]
             for axis, size in enumerate(axes.get(key, ())):
                 if size is not None:
-                    leaf = jnp.take(leaf, _kept(size, values, at), axis)
+                    leaf = leaf.take(_kept(size, values, at), axis)
             out[key] = leaf
         elif isinstance(part, nnx.Module):
-            other = big[key] if isinstance(key, int) else getattr(big, key)
+            other = big[key] if isinstance(key, int) else getattr(big, str(key))
             out[key] = _visit(other, part, tree.get(key, {}), kind, values, at)
     return _full(out)
 

@@ -25,6 +25,13 @@ def takes(other: Callable) -> Callable[[F], F]:
     return decorate
 
 
+def filled(f: Callable, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a call of `f`, with its defaults where there are none."""
+    bound = inspect.signature(f).bind(**settings)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
 def single(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Net:
     """A network with nothing to choose, over a space of one architecture."""
     space = Space(name, {"only": np.asarray(1)})

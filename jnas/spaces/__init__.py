@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jnas.base import Space
+from jnas.spaces.autoformer import autoformer
 from jnas.spaces.darts import darts, darts_supernet
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
@@ -10,6 +11,7 @@ from jnas.spaces.nas_bench_201 import nas_bench_201
 from jnas.spaces.transformer import transformer
 
 SPACES: dict[str, Callable[..., Space]] = {
+    "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
@@ -20,6 +22,7 @@ SPACES: dict[str, Callable[..., Space]] = {
 __all__ = [
     "SPACES",
     "Joint",
+    "autoformer",
     "darts",
     "darts_supernet",
     "joint",

@@ -67,8 +67,8 @@ def exact_counts(
     """
     counts = choice_counts(space)
     rows = [np.minimum(k, counts - 1) for k in range(int(counts.max()))]
-    last = from_vector(space, counts - 1)
-    uniform = [from_vector(space, row) for row in rows]
+    read = lambda row: jax.tree.map(np.asarray, from_vector(space, jnp.asarray(row)))
+    last, uniform = read(counts - 1), [read(row) for row in rows]
     mixed = [last, *uniform]
     if isinstance(last, dict):
         mixed += [{**last, key: row[key]} for row in uniform for key in last]

@@ -27,26 +27,26 @@ POOLS = ("mean", "first")
 class Settings(NamedTuple):
     """What a family of transformers has in common; see `transformer`."""
 
-    kind: str = "encoder"
-    depth: int = 4
-    least: int = 1
-    widths: tuple[int, ...] = (32, 48, 64)
-    heads: tuple[int, ...] = (1, 2, 4)
-    head: int = 16
-    ratios: tuple[float, ...] = (1, 2, 4)
-    kernels: tuple[int, ...] = (3, 7, 11)
-    blocks: tuple[str, ...] = BLOCKS
-    activations: tuple[str, ...] = ACTIVATIONS
-    norms: tuple[str, ...] = NORMS
-    positions: tuple[str, ...] = POSITIONS
-    vocabulary: int = 256
-    length: int = 64
-    target_vocabulary: int = 0
-    target_length: int = 0
-    output: str = "classes"
-    classes: int = 2
-    pool: str = "mean"
-    segments: int = 0
+    kind: str
+    depth: int
+    least: int
+    widths: tuple[int, ...]
+    heads: tuple[int, ...]
+    head: int
+    ratios: tuple[float, ...]
+    kernels: tuple[int, ...]
+    blocks: tuple[str, ...]
+    activations: tuple[str, ...]
+    norms: tuple[str, ...]
+    positions: tuple[str, ...]
+    vocabulary: int
+    length: int
+    target_vocabulary: int
+    target_length: int
+    output: str
+    classes: int
+    pool: str
+    segments: int
     shared: bool = True  # of an encoder_decoder: one table of embeddings for source and target
 
     @property

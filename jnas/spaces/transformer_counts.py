@@ -62,7 +62,7 @@ def flops(settings: "Settings", numbers: Numbers, arch: Any) -> Any:
 
 
 def _layers(s: "Settings", n: Numbers, arch: Any, prefix: str) -> tuple[Any, ...]:
-    """Width, width of the heads, hidden width, kernel, and whether it runs, of layers `[..., L]`."""
+    """Width, width of heads, hidden width, kernel, and whether it runs: each `[..., L]`."""
     at = arch["width"][..., None]
     depth = n.take(np.arange(s.least, s.depth + 1), arch[prefix + "depth"])
     live = n.flag(np.arange(s.depth) < depth[..., None])
