@@ -186,7 +186,7 @@ class Embedding(nnx.Module):
         return {"table": (None, self.width)}
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
-        return self.width.keep(self.table[...][tokens])
+        return self.width.keep(jnp.asarray(self.table[...])[tokens])
 
     def logits(self, x: jax.Array) -> jax.Array:
         """The product with every vector: `[..., width]` to `[..., rows]`."""
