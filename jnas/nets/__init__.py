@@ -10,6 +10,7 @@ from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
+from jnas.nets.nas_bench_101 import nas_bench_101
 from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
@@ -17,6 +18,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
+    "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
     "transformer": transformer,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "darts_supernet",
     "functional",
     "mlp",
+    "nas_bench_101",
     "nas_bench_201",
     "transformer",
 ]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas.nets.elastic import Dense, Embedding, Pick, Size
+from jnas.nets.sizes import Dense, Embedding, Pick, Size
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 BASE = 10_000.0  # of the wavelengths of sinusoids and rotations; both papers

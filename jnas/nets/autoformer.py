@@ -1,6 +1,7 @@
 """AutoFormer's vision transformer, one program for all its widths, heads and depths."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from jnas import spaces
 from jnas.base import Architecture
 from jnas.nets import initial
 from jnas.nets.attention import Attention, Learned, attend
-from jnas.nets.elastic import Dense, LayerNorm, Pick, Size, fixed, layers
 from jnas.nets.functional import Net, functional
+from jnas.nets.sizes import Dense, LayerNorm, Pick, Size, fixed, layers
 from jnas.nets.small import filled, single, takes
 from jnas.nets.transformer_blocks import FeedForward
 from jnas.spaces.autoformer import Settings, checked
@@ -29,8 +30,8 @@ class ClassToken(nnx.Module):
         bound = (3 / width.most) ** 0.5
         self.token = nnx.Param(initial.uniform(rngs.params(), (width.most,), bound))
 
-    def axes(self) -> dict[str, tuple[Size | None, ...]]:
-        return {"token": (self.width,)}
+    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
+        return {"token": (self.width.kept(values),)}
 
     def __call__(self, x: jax.Array) -> jax.Array:
         token = self.width.keep(self.token[...])

@@ -1,8 +1,6 @@
 """Parameters and multiply-adds, counted on the network itself."""
 
-import functools
 import math
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +10,6 @@ from flax import nnx
 
 from jnas.base import Architecture, template
 from jnas.nets.choices import OneOf, Repeat, Searchable, Slim, relaxed
-from jnas.nets.elastic import Size
 from jnas.nets.functional import Net
 
 
@@ -30,8 +27,9 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
 
     A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
     runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
-    follows count in full. Of a layer that has `axes` (`jnas.nets.elastic`) the chosen sizes count.
-    A module whose `trains_only` is true does not count: an auxiliary head.
+    follows count in full. A module with a method `used` says itself which places of the axes of its
+    parameters count (`jnas.nets.narrow`); one whose `trains_only` is true, an auxiliary head, does
+    not count.
 
     Args:
       net: the network.
@@ -49,33 +47,19 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         hot = value if relaxed(value) else jax.nn.one_hot(value, many, dtype=jnp.int32)
         return hot.reshape(*(1 if shared else n for n, shared in above.stack), many)
 
-    def number(size: Size, above: _Above) -> jax.Array:
-        """The channels of a size: `[*stack]` or what broadcasts to it."""
-        found: Any = size.table
-        taken = [share(part, above) for part in size.parts]
-        if taken:
-            found = jnp.tensordot(taken[0], found, 1)
-        for each in taken[1:]:
-            rest = found.ndim - each.ndim
-            hot = each.reshape(*each.shape, *(1,) * rest)
-            found = jnp.sum(hot * found, each.ndim - 1)
-        return jnp.asarray(found)
-
     def visit(module: nnx.Module, above: _Above) -> jax.Array:
         """Parameters in each copy of a module: `[*stack]` or what broadcasts to it."""
         total: Any = jnp.zeros((1,) * len(above.stack), jnp.int32)
         if getattr(module, "trains_only", False):
             return total
         parts = list(nnx.iter_children(module))
-        axes = module.axes() if hasattr(module, "axes") else {}
+        own = module.used(values) if hasattr(module, "used") else {}
         for key, part in parts:
             if not isinstance(part, nnx.Param):
                 continue
             shape = part.shape[len(above.stack) :]
-            if key in axes:
-                own = zip(shape, axes[key], strict=True)
-                each = [n if size is None else number(size, above) for n, size in own]
-                total = total + functools.reduce(operator.mul, each)
+            if key in own:
+                total = total + _kept(shape, own[key])
                 continue
             slim = above.widest and shape and shape[-1] == above.widest
             total = total + math.prod(shape[:-1]) * (above.width if slim else math.prod(shape[-1:]))
@@ -109,6 +93,14 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         return total
 
     return jnp.sum(visit(net.module(), _Above()))
+
+
+def _kept(shape: tuple[int, ...], axes: tuple) -> Any:
+    """How many numbers of an array are used, of whose last axes those of some places are."""
+    found: Any = math.prod(shape[: len(shape) - len(axes)])
+    for size, kept in zip(shape[-len(axes) :], axes, strict=True):
+        found = found * (size if kept is None else jnp.sum(kept, -1))
+    return found
 
 
 def count_flops(net: Net, arch: Architecture, shape: Any) -> int:

@@ -8,8 +8,8 @@ from flax import nnx
 
 from jnas.base import Architecture, InputError
 from jnas.nets.choices import OneOf, Repeat, Searchable
-from jnas.nets.elastic import Row, Size
 from jnas.nets.functional import Net
+from jnas.nets.sizes import Row
 
 
 def inherit(net: Net, params: Any, state: Any, arch: Architecture) -> tuple[Any, Any]:
@@ -68,13 +68,13 @@ def _visit(
         rows = [of(i, small.block) for i in range(small.most)]
         return _full({"block": jax.tree.map(lambda *leaves: np.stack(leaves), *rows)})
     out: dict[Any, Any] = {}
-    axes = big.axes() if hasattr(big, "axes") else {}
+    used = big.used(values) if hasattr(big, "used") else {}
     for key, part in nnx.iter_children(small):
         if isinstance(part, kind):
             leaf = np.asarray(tree[key])[at]
-            for axis, size in enumerate(axes.get(key, ())):
-                if size is not None:
-                    leaf = leaf.take(_kept(size, values, at), axis)
+            for axis, kept in enumerate(reversed(used.get(str(key), ()))):
+                if kept is not None:
+                    leaf = leaf.take(np.flatnonzero(np.asarray(kept)[at]), -1 - axis)
             out[key] = leaf
         elif isinstance(part, nnx.Module):
             other = big[key] if isinstance(key, int) else getattr(big, str(key))
@@ -85,9 +85,3 @@ def _visit(
 def _full(tree: dict) -> dict:
     """Without the entries that hold nothing."""
     return {k: v for k, v in tree.items() if not (isinstance(v, dict) and not v)}
-
-
-def _kept(size: Size, values: dict[str, Any], at: tuple[int, ...]) -> np.ndarray:
-    """The channels that a size keeps."""
-    choice = tuple(_chosen(part, values, at) for part in size.parts)
-    return np.flatnonzero(size.masks()[choice])

@@ -1,13 +1,15 @@
 """Convolutions along time, of `[B, T, C]`, in the forms that a population of them runs fast in."""
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jnas.nets import forms, initial
-from jnas.nets.elastic import Size
+from jnas.nets.sizes import Size
 
 
 def shifted(x: jax.Array, kernel: int, stride: int = 1, causal: bool = False) -> list[jax.Array]:
@@ -48,8 +50,11 @@ class DepthwiseLine(nnx.Module):
         self.kernel = nnx.Param(initial.uniform(rngs.params(), shape, bound))
         self.bias = nnx.Param(jnp.zeros(width.most))
 
-    def axes(self) -> dict[str, tuple[Size | None, ...]]:
-        return {"kernel": (self.taps, self.width), "bias": (self.width,)}
+    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
+        return {
+            "kernel": (self.taps.kept(values), self.width.kept(values)),
+            "bias": (self.width.kept(values),),
+        }
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, mask = self.kernel[...], self.taps.mask()
@@ -67,8 +72,10 @@ class ConvLine(nnx.Module):
         shape = (taps.most, inputs.most, outputs.most)
         self.kernel = nnx.Param(initial.uniform(rngs.params(), shape, bound))
 
-    def axes(self) -> dict[str, tuple[Size | None, ...]]:
-        return {"kernel": (self.taps, self.inputs, self.outputs)}
+    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
+        return {
+            "kernel": (self.taps.kept(values), self.inputs.kept(values), self.outputs.kept(values))
+        }
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, mask = self.kernel[...], self.taps.mask()

@@ -12,8 +12,8 @@ from flax import nnx
 from jnas import spaces
 from jnas.base import Architecture
 from jnas.nets.attention import Learned, Sinusoidal, unchanged
-from jnas.nets.elastic import Dense, Embedding, LayerNorm, Pick, Size, fixed, layers, one_of
 from jnas.nets.functional import Net, functional
+from jnas.nets.sizes import Dense, Embedding, LayerNorm, Pick, Size, fixed, layers, one_of
 from jnas.nets.small import filled, single, takes
 from jnas.nets.transformer_blocks import Layer, Options, inside, ones
 from jnas.spaces.transformer import Settings, checked

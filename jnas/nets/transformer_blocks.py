@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jnas.nets.attention import Attention
-from jnas.nets.elastic import Dense, LayerNorm, Pick, Size, Taps, one_of
 from jnas.nets.lines import DepthwiseLine
+from jnas.nets.sizes import Dense, LayerNorm, Pick, Size, Taps, one_of
 
 FUNCTIONS: dict[str, Callable] = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "swish": jax.nn.swish}
 

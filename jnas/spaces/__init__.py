@@ -7,6 +7,7 @@ from jnas.spaces.autoformer import autoformer
 from jnas.spaces.darts import darts, darts_supernet
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
+from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
 from jnas.spaces.transformer import transformer
 
@@ -15,6 +16,7 @@ SPACES: dict[str, Callable[..., Space]] = {
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
+    "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
     "transformer": transformer,
 }
@@ -27,6 +29,7 @@ __all__ = [
     "darts_supernet",
     "joint",
     "mlp",
+    "nas_bench_101",
     "nas_bench_201",
     "transformer",
 ]

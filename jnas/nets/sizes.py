@@ -2,12 +2,12 @@
 
 A layer is made at its largest size; channels past the chosen number are zero, forward and backward.
 So it computes exactly what the layer of that size with the same first weights computes, under
-`vmap` too, and `count_params` and `used_params` know its size from `axes`.
+`vmap` too, and `count_params` and `used_params` know its size from `used`.
 """
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -84,6 +84,24 @@ class Size(nnx.Module):
                 choice, weight = largest(choice)
             hot = choice if relaxed(choice) else weight * jax.nn.one_hot(choice, many)
             found = jnp.tensordot(hot, found, 1)
+        return found
+
+    def kept(self, values: Mapping[str, Any]) -> Any:
+        """Which channels an architecture keeps, for counting: `[..., most]`, or None for all.
+
+        Args:
+          values: of all choices, by name.
+        """
+        found: Any = self.masks()
+        if not self.parts:
+            return None
+        for i, part in enumerate(self.parts):
+            value = jnp.asarray(values[part.name])
+            hot = value if relaxed(value) else jax.nn.one_hot(value, len(part.labels), dtype=int)
+            if i == 0:
+                found = jnp.tensordot(hot, found.astype(hot.dtype), 1)
+            else:
+                found = jnp.einsum("...k,...km->...m", hot, found)
         return found
 
     def keep(self, x: jax.Array) -> jax.Array:
@@ -166,8 +184,11 @@ class Dense(nnx.Module):
             self.bias = nnx.Param(jnp.zeros(outputs.most))
         self.has_bias = bias
 
-    def axes(self) -> dict[str, tuple[Size | None, ...]]:
-        return {"kernel": (self.inputs, self.outputs), "bias": (self.outputs,)}
+    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
+        return {
+            "kernel": (self.inputs.kept(values), self.outputs.kept(values)),
+            "bias": (self.outputs.kept(values),),
+        }
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x @ self.kernel[...]
@@ -182,8 +203,8 @@ class Embedding(nnx.Module):
         bound = math.sqrt(3 / width.most)
         self.table = nnx.Param(initial.uniform(rngs.params(), (rows, width.most), bound))
 
-    def axes(self) -> dict[str, tuple[Size | None, ...]]:
-        return {"table": (None, self.width)}
+    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
+        return {"table": (None, self.width.kept(values))}
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         return self.width.keep(jnp.asarray(self.table[...])[tokens])
@@ -201,8 +222,8 @@ class LayerNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(width.most))
         self.bias = nnx.Param(jnp.zeros(width.most))
 
-    def axes(self) -> dict[str, tuple[Size | None, ...]]:
-        return {"scale": (self.width,), "bias": (self.width,)}
+    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
+        return {"scale": (self.width.kept(values),), "bias": (self.width.kept(values),)}
 
     def __call__(self, x: jax.Array) -> jax.Array:
         mask, wide = self.width.mask(), x.astype(jnp.promote_types(x.dtype, jnp.float32))
