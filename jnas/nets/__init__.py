@@ -11,6 +11,8 @@ from jnas.nets.darts_supernet import darts_supernet
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
+from jnas.nets.sequence import sequence
+from jnas.nets.tc_resnet import tc_resnet
 from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
@@ -20,6 +22,8 @@ NETS: dict[str, Callable[..., Net]] = {
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "sequence": sequence,
+    "tc_resnet": tc_resnet,
     "transformer": transformer,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
@@ -41,5 +45,7 @@ __all__ = [
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
+    "sequence",
+    "tc_resnet",
     "transformer",
 ]
