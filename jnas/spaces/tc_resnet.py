@@ -132,9 +132,7 @@ def checked(s: Settings) -> Settings:
     at_least(2 if s.padded else 1, features=s.features)
     channels = tuple(s.channels)
     if len(channels) < 2 or min(channels) < 1:
-        raise InputError(
-            f"channels={list(channels)}: those of the first layer and of a stage needed"
-        )
+        raise InputError(f"channels={list(channels)}: at least two, each at least 1")
     blocks = tuple(s.blocks)
     if not blocks or blocks != tuple(range(1, len(blocks) + 1)):
         raise InputError(f"blocks={list(blocks)}: they have to be 1, 2, ... without a gap")
