@@ -146,6 +146,10 @@ class Space:
       counts: functions `arch -> number` by name, such as `params` and `flops`, all jittable.
       edges: `arch -> [(from, to, operation)]` for drawing, where an architecture is a graph.
       graph: the same as data for encodings and predictors, where the graph is the same for all.
+      ordered: a tree like `num_choices` of booleans, or None: which places' choices are a scale
+        that a mutation may step along.
+      distinct: how many architectures differ, of the valid ones, where that is known: isomorphic
+        ones, and those that differ in choices without an effect, count as one.
     """
 
     name: str
@@ -160,6 +164,8 @@ class Space:
     counts: dict[str, Callable] = dataclasses.field(default_factory=dict)
     edges: Callable[[Architecture], list[tuple[str, str, str]]] | None = None
     graph: Graph | None = None
+    ordered: Any = None
+    distinct: int | None = None
 
     def __post_init__(self) -> None:
         fixed = jax.tree.map(lambda c: np.asarray(c, np.int32), self.num_choices)

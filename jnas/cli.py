@@ -1,11 +1,15 @@
-"""The `jnas` command: search, train, reproduce, list."""
+"""The `jnas` command: search, train, reproduce, describe, list."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from jnas.commands.devices import CLUSTER
+from jnas.commands.devices import join as _join
+from jnas.commands.flags import config_flags as _config
+from jnas.commands.flags import quiet as _quiet
 
 USAGE = """usage: jnas COMMAND ...
 
@@ -19,14 +23,15 @@ USAGE = """usage: jnas COMMAND ...
       --genotype=NAME_OR_STRING, such as DARTS_V2, does as well
   jnas reproduce EXPERIMENT --table=FILE [--seeds=500] [--seed=0] [--workdir=DIR]
       a published experiment again, its figures beside the published ones
+  jnas describe SPACE [--setting=value ...] [--arch=STRING] [--picture=FILE.png]
+      the size and the choices of a space, such as nas_bench_201, and an example;
+      of your own as module:function
   jnas list {spaces,strategies,datasets,tables,reproductions}
   jnas version
 
 exit codes: 0 done, 2 a mistake or not enough memory, 74 the disk is full or fails,
 130 stopped by Ctrl-C, 143 stopped by SIGTERM; after 74, 130, 143 and after any kill the same
 command goes on"""
-
-CLUSTER = ("coordinator", "num_processes", "process_id")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +59,7 @@ def _run(args: list[str]) -> int:
         "search": _search,
         "train": _train,
         "reproduce": _reproduce,
+        "describe": _describe,
         "list": _list,
         "version": _version,
     }
@@ -89,78 +95,10 @@ def _run(args: list[str]) -> int:
     return 0
 
 
-def _config(
-    args: list[str],
-    needed: Sequence[str],
-    optional: Sequence[str] = (),
-    switches: Sequence[str] = (),
-) -> Any:
-    """Parses `--config=FILE --config.key=value`, string flags and switches."""
-    from absl import flags
-    from ml_collections import config_flags
-
-    from jnas.base import InputError
-    from jnas.configs import read
-
-    given = [a for a in args if a.startswith("--config=")]
-    if not given:
-        raise InputError("--config=FILE is missing")
-    file = given[-1].partition("=")[2]
-    config = read(file)
-    _known_keys(config, args)
-    argv = ["jnas", *(a for a in args if a not in given)]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    for name in (*needed, *optional):
-        flags.DEFINE_string(name, None, "", flag_values=values)
-    for name in switches:
-        flags.DEFINE_bool(name, False, "", flag_values=values)
-    _parse(values, argv)
-    for name in needed:
-        if values[name].value is None:
-            raise InputError(f"--{name}=... is missing")
-    return values
-
-
-def _parse(values: Any, argv: Sequence[str]) -> None:
-    """Reads arguments into flags, and nothing but flags."""
-    from absl import flags
-
-    from jnas.base import InputError
-
-    try:
-        rest = values(argv)[1:]
-    except (flags.Error, TypeError, ValueError) as e:
-        raise InputError(str(e)) from None
-    if rest:
-        raise InputError(f"unexpected argument {rest[0]!r}; flags have the form --name=value")
-
-
-def _known_keys(config: Any, args: list[str]) -> None:
-    """Raises `InputError` for an override of a key that the config does not have."""
-    from ml_collections import ConfigDict
-
-    from jnas.base import InputError
-
-    for arg in args:
-        if not arg.startswith("--config."):
-            continue
-        here, path = config, arg.partition("=")[0].removeprefix("--config.").split(".")
-        for i, key in enumerate(path):
-            if not isinstance(here, ConfigDict) or key not in here:
-                inside = f"{'.'.join(path[:i])}." if i else ""
-                keys = [inside + k for k in here] if isinstance(here, ConfigDict) else []
-                raise InputError(
-                    f"config key {'.'.join(path)!r} does not exist; "
-                    f"allowed: {', '.join(sorted(keys)) or 'nothing below ' + inside[:-1]}"
-                )
-            here = here[key]
-
-
 def _search(args: list[str]) -> None:
     flags = _config(args, ["workdir"], CLUSTER, ["distributed"])
     _quiet()
-    from jnas import cluster
+    from jnas import cluster, notation
     from jnas.analysis import figures
     from jnas.configs import job_of, network_of, strategy_of
     from jnas.files import write_json
@@ -237,8 +175,8 @@ def _search(args: list[str]) -> None:
     if space.edges is not None:
         drawing = figures.draw_cell(space.edges(result.best), title="best cell")
     else:
-        words = [w.partition("=") for w in result.best_architecture.split()]
-        drawing = figures.draw_choices([(a, c) for a, _, c in words], title="best architecture")
+        rows = notation.rows(result.best_architecture)
+        drawing = figures.draw_choices(rows, title="best architecture")
     figures.save(drawing, workdir / "best.png")
     write_json(done, summary)
     _print(summary, done)
@@ -305,37 +243,15 @@ def _train(args: list[str]) -> None:
 
 
 def _reproduce(args: list[str]) -> None:
-    from absl import flags
+    from jnas.commands.reproduce import reproduce
 
-    from jnas.base import InputError
+    reproduce(args)
 
-    _quiet()
-    from jnas import compiling, reproduce
 
-    names = ", ".join(reproduce.REPRODUCTIONS)
-    if not args or args[0].startswith("-"):
-        raise InputError(f"jnas reproduce: which experiment? allowed: {names}")
-    if args[0] not in reproduce.REPRODUCTIONS:
-        raise InputError(f"jnas reproduce {args[0]}: no such experiment; allowed: {names}")
-    values = flags.FlagValues()
-    flags.DEFINE_string("table", None, "", flag_values=values)
-    flags.DEFINE_string("workdir", f"runs/reproduce_{args[0]}", "", flag_values=values)
-    flags.DEFINE_integer("seeds", 500, "", flag_values=values, lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "", flag_values=values, lower_bound=0)
-    _parse(values, ["jnas", *args[1:]])
-    if values["table"].value is None:
-        raise InputError("--table=FILE is missing: an .npz with val_acc_12 and test_acc_200")
-    compiling.keep_programs()
-    folder = Path(values["workdir"].value or ".")
-    rows = reproduce.REPRODUCTIONS[args[0]](
-        values["table"].value,
-        seeds=values["seeds"].value,
-        seed=values["seed"].value,
-        workdir=folder,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    print(reproduce.summary(rows))
-    print(f"{folder / 'results.csv'}  {folder / 'curves.png'}")
+def _describe(args: list[str]) -> None:
+    from jnas.commands.describe import describe
+
+    describe(args)
 
 
 def _list(args: list[str]) -> None:
@@ -372,51 +288,3 @@ def _print(summary: dict[str, Any], path: Path | None, note: str = "") -> None:
         print(f"{key:24s}{value:.4f}" if isinstance(value, float) else f"{key:24s}{value}")
     if path is not None:
         print(f"{'result':24s}{path}" + (f"  ({note})" if note else ""))
-
-
-def _join(flags: Any, config: Any) -> None:
-    """Sets up the devices of this process, and joins the others where there are any."""
-    from jnas import cluster, compiling, supervisor
-    from jnas.base import InputError
-
-    given = {name: flags[name].value for name in CLUSTER}
-    alone = not flags["distributed"].value and given["coordinator"] is None
-    for name, value in given.items():
-        if value is not None and (flags["distributed"].value or alone):
-            what = "beside --distributed" if flags["distributed"].value else "without --coordinator"
-            raise InputError(f"--{name}={value}: it has no meaning {what}")
-    place = cluster.address(*given.values())
-    tasks = os.environ.get("SLURM_NTASKS", "1") if flags["distributed"].value else "1"
-    compiling.keep_programs()
-    _host_devices(config.get("mesh", {}), place.get("num_processes", int(tasks)))
-    if not alone:
-        supervisor.end_with_parent()
-        cluster.start(place)
-
-
-def _host_devices(mesh: Any, processes: int) -> None:
-    """Splits the CPU into this process's share of the mesh, where the user has not.
-
-    With `pop` 0 that is a device for each core, up to 8, in whole groups of `data`. Other
-    platforms take no notice.
-    """
-    pop, data = mesh.get("pop", 1), max(mesh.get("data", 1), 1)
-    cores = min(os.cpu_count() or 1, 8)
-    n = -(-pop * data // processes) if pop > 0 else -(-cores // data) * data
-    flag, flags = "--xla_force_host_platform_device_count", os.environ.get("XLA_FLAGS", "")
-    # A device may wait longer for the others than the 40 s after which XLA would end the process.
-    patience = "--xla_cpu_collective_call_terminate_timeout_seconds"
-    if n > 1 and flag not in flags:
-        flags = f"{flags} {flag}={n}"
-    if patience not in flags and (n > 1 or processes > 1):
-        flags = f"{flags} {patience}=86400"
-    if flags:
-        os.environ["XLA_FLAGS"] = flags.strip()
-
-
-def _quiet() -> None:
-    """Keeps the libraries' own log lines off the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)

@@ -44,6 +44,44 @@ def places(num_choices: Any, labels: Any) -> list[Place]:
     return made
 
 
+def words(text: str) -> list[str]:
+    """The parts of a text between spaces that are in no brackets.
+
+    Raises:
+      InputError: the brackets do not match.
+    """
+    parts, deep = [""], 0
+    for letter in text.strip():
+        deep += (letter == "(") - (letter == ")")
+        if deep < 0:
+            break
+        if letter.isspace() and deep == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    if deep:
+        raise InputError(f"architecture {text!r}: its brackets do not match")
+    return [part for part in parts if part]
+
+
+def rows(text: str) -> list[tuple[str, str]]:
+    """Name and value of every choice in a text, for drawing; what is in brackets comes apart.
+
+    >>> rows("depth=2 block=(kernel=3 act=relu) [110]")
+    [('depth', '2'), ('block.kernel', '3'), ('block.act', 'relu'), ('', '[110]')]
+    """
+    found = []
+    for word in words(text):
+        name, equals, value = word.partition("=")
+        if not equals:
+            found.append(("", word))
+        elif value.startswith("(") and value.endswith(")") and "=" in value:
+            found += [(f"{name}.{inner}" if inner else name, v) for inner, v in rows(value[1:-1])]
+        else:
+            found.append((name, value))
+    return found
+
+
 def describe(places: list[Place], leaves: list[Any]) -> str:
     """An architecture as text."""
     parts = []

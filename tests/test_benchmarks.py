@@ -109,6 +109,7 @@ def test_asha_has_its_first_full_evaluation_before_halving_in_rounds():
         ("supernet", "--layers=2", "--layers"),
         ("supernet", "--images=8,32 --batches=4", "--batches"),
         ("scale", "--candidates=9", "--candidates=9"),
+        ("spaces", "--spaces=mlp,nas", "nas"),
         ("pods", "--devices=none", "none"),
     ],
 )
@@ -213,3 +214,22 @@ def test_a_search_that_lost_a_process_goes_on_with_the_same_history(tmp_path, mo
     monkeypatch.syspath_prepend(str(ROOT / "experiments" / "benchmarks"))
     fault = importlib.import_module("_lost_process").lost_process
     fault(tmp_path, random.Random(0))
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_spaces_has_its_keys_and_the_published_parameters():
+    found = _results(_run("spaces", "--json", "--spaces=mlp,nas_bench_201", "--samples=20000"))
+    assert set(found) == {"spaces", "published", "samples", "device"}
+    cells = found["spaces"]["nas_bench_201"]
+    assert cells["architectures"] == "15625" and cells["distinct"] == 6466
+    assert (
+        set(cells)
+        == set(found["spaces"]["mlp"])
+        == {
+            *("architectures", "distinct", "sample_seconds", "canonical_per_second"),
+            *("compile_seconds", "population_seconds", "population_compile_seconds"),
+            "population_alive",
+        }
+    )
+    assert cells["population_alive"] > 0
+    assert len(found["published"]) >= 4 and all(row["equal"] for row in found["published"])

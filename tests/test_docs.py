@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from documented import examples, run
 
+from jnas.base import size
 from jnas.cli import main
 
 NEW = "new_strategy.md"
@@ -68,6 +69,25 @@ def test_the_gradient_search_of_the_docs_finds_an_architecture_of_the_space() ->
     space = names["net"].space
     assert space.is_valid(names["found"]) and names["history"].metrics["loss"].shape == (20, 1)
     assert names["state"].shared.step == 19
+
+
+def test_the_spaces_of_the_docs_are_what_they_say() -> None:
+    names: dict = {}
+    for example in examples("own_space.md"):
+        run(example, "own_space.md", names)
+    assert names["space"].distinct == 13 and repr(names["space"].build(names["arch"])) == (
+        "SVC(C=10, gamma=0.001)"
+    )
+    assert names["result"].best_architecture == "kind=svm C=10 gamma=0.001"
+    assert names["whole"].distinct == 155 * 6466 * 2
+    assert names["net"].space.distinct == 84 and size(names["net"].space) == 648
+    valid = [w for w in ((16, 16, 64), (32, 64), (16, 16, 16, 16)) if names["small"](_widths(w))]
+    assert valid == [(16, 16, 64), (32, 64), (16, 16, 16, 16)]
+    assert not names["small"](_widths((32, 16)))
+
+
+def _widths(widths: tuple[int, ...]) -> dict[str, int]:
+    return {"depth": len(widths)} | {f"width_{i}": w for i, w in enumerate(widths)}
 
 
 @pytest.mark.skipif(not TABLE.exists(), reason="the shared table is not here")

@@ -20,7 +20,7 @@ BELOW: dict[str, set[str]] = {
     "base": {"notation"},
     "data": {"base"},
     "tables": {"base", "spaces"},
-    "spaces": {"base"},
+    "spaces": {"base", "notation"},
     "nets": {"base", "spaces"},
     "lookup": set(),
     "links": {"base", "lookup"},
@@ -45,14 +45,21 @@ BELOW: dict[str, set[str]] = {
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
-TOP = {"__init__", "__main__", "cli", "configs", "supernet_search"}  # they join the layers
+TOP = {
+    "__init__",
+    "__main__",
+    "cli",
+    "commands",
+    "configs",
+    "supernet_search",
+}  # they join the layers
 
 # Libraries that only these layers may import.
 ONLY_IN = {
     "flax": {"nets"},
     "grain": {"data"},
     "matplotlib": {"analysis"},
-    "ml_collections": {"cli", "configs", "supernet_search"},
+    "ml_collections": {"cli", "commands", "configs", "supernet_search"},
     "orbax": {"runs"},
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},

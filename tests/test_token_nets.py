@@ -22,7 +22,7 @@ NETS: dict[str, tuple] = {
     "encoder": (nets.transformer, {**TOKENS, "classes": 3}),
     "translation": (nets.transformer, {**TOKENS, "kind": "encoder_decoder"}),
     "images": (nets.autoformer, {"image": 4, "widths": (4, 6), "head": 4, "depth": 2, "least": 1}),
-    "series": (nets.sequence, {**SERIES, "widths": (4, 6), "depth": 2, "head": 4, "norm": "batch"}),
+    "series": (nets.series, {**SERIES, "widths": (4, 6), "depth": 2, "head": 4, "norm": "batch"}),
     "keywords": (nets.tc_resnet, {**SERIES, "channels": (4, 6)}),
 }
 ROWS = 4
@@ -188,7 +188,7 @@ def test_an_encoder_and_decoder_learns_to_turn_a_sequence_round() -> None:
 @pytest.mark.slow
 def test_a_gru_learns_which_of_two_marks_came_first() -> None:
     """Marks lie anywhere in noise of several lengths; a mean over frames does not tell."""
-    net = nets.sequence(depth=1, widths=(16,), classes=2, length=20, features=2, blocks=("gru",))
+    net = nets.series(depth=1, widths=(16,), classes=2, length=20, features=2, blocks=("gru",))
     arch = net.space.parse("block=[gru] depth=1 heads=[1] kernel=[3] ratio=[1] width=16")
     rng = np.random.default_rng(0)
 
@@ -211,7 +211,7 @@ def test_a_gru_learns_which_of_two_marks_came_first() -> None:
 @pytest.mark.slow
 def test_a_conformer_learns_labels_that_are_not_aligned() -> None:
     """By CTC: each label lasts for two to four frames, with silence between."""
-    net = nets.sequence(
+    net = nets.series(
         depth=1,
         widths=(24,),
         classes=4,

@@ -99,7 +99,8 @@ def sample_sandwich(space: Space, ordered: Any = None) -> Strategy:
     Args:
       space: of the architectures.
       ordered: a tree like `space.num_choices` of booleans, or of boolean arrays, that says which
-        places have rising choices; None for all. The others are random in every row.
+        places have rising choices; None for `space.ordered`, and for all where that is None. The
+        others are random in every row.
 
     Returns:
       A strategy: row 0 is the largest, row 1 the smallest, and the rest are uniform.
@@ -200,6 +201,7 @@ def frozen(strategy: Strategy, state: Any) -> Strategy:
 
 def _rising(space: Space, ordered: Any) -> np.ndarray:
     """Which places have rising choices: bool[L]."""
+    ordered = space.ordered if ordered is None else ordered
     if ordered is None:
         return np.ones(choice_counts(space).size, bool)
     return by_place(space, ordered, bool, "ordered", "booleans")

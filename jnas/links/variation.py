@@ -111,7 +111,8 @@ def mutate_step(space: Space, rate: Any, ordered: Any = None, reflect: bool = Tr
       space: the space of the architectures.
       rate: a probability, or f32[n] with one for each child; it may be traced.
       ordered: a tree like `space.num_choices` of booleans, or of boolean arrays, that says which
-        places are ordered; None for all. The others stay as they are.
+        places are ordered; None for `space.ordered`, and for all where that is None. The others
+        stay as they are.
       reflect: a step over the end goes the other way; else it stays where it is.
 
     Returns:
@@ -128,6 +129,7 @@ def mutate_step(space: Space, rate: Any, ordered: Any = None, reflect: bool = Tr
         return jnp.where(outside, x - step if reflect else x, x + step)
 
     where = np.ones(counts.size, bool)
+    ordered = space.ordered if ordered is None else ordered
     if ordered is not None:
         where = by_place(space, ordered, bool, "ordered", "booleans")
     return _mutation("mutate_step", space, rate, where & (counts > 1), change)

@@ -3,26 +3,39 @@
 from collections.abc import Callable
 
 from jnas.nets.autoformer import autoformer
+from jnas.nets.blocks import amoebanet, enas_micro, nasnet, pnas
 from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
 from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
+from jnas.nets.enas_macro import enas_macro
 from jnas.nets.functional import Net, functional
+from jnas.nets.metaqnn import metaqnn
 from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
-from jnas.nets.sequence import sequence
+from jnas.nets.nats_size import nats_size
+from jnas.nets.resnet import resnet
+from jnas.nets.series import series
 from jnas.nets.tc_resnet import tc_resnet
 from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
+    "amoebanet": amoebanet,
     "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "enas_macro": enas_macro,
+    "enas_micro": enas_micro,
+    "metaqnn": metaqnn,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
-    "sequence": sequence,
+    "nasnet": nasnet,
+    "nats_size": nats_size,
+    "pnas": pnas,
+    "resnet": resnet,
+    "series": series,
     "tc_resnet": tc_resnet,
     "transformer": transformer,
 }
@@ -36,16 +49,24 @@ __all__ = [
     "OneOf",
     "Repeat",
     "Slim",
+    "amoebanet",
     "autoformer",
     "count_flops",
     "count_params",
     "darts",
     "darts_supernet",
+    "enas_macro",
+    "enas_micro",
     "functional",
+    "metaqnn",
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
-    "sequence",
+    "nasnet",
+    "nats_size",
+    "pnas",
+    "resnet",
+    "series",
     "tc_resnet",
     "transformer",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jnas.base import Architecture, template
+from jnas.nets import forms
 from jnas.nets.choices import OneOf, Repeat, Searchable, Slim, relaxed
 from jnas.nets.functional import Net
 
@@ -127,7 +128,8 @@ def count_flops(net: Net, arch: Architecture, shape: Any) -> int:
     one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), shape)
     params, state = jax.eval_shape(net.init, jax.random.key(0))
     run = lambda p, s, x: net.apply(p, s, fixed, x)[0]
-    traced = jax.make_jaxpr(run)(params, state, one)
+    with forms.using(depthwise="lax"):  # sums of shifted copies are no products
+        traced = jax.make_jaxpr(run)(params, state, one)
     return _multiply_adds(traced.jaxpr)
 
 

@@ -32,7 +32,6 @@ from jnas.nets.layers import BatchNorm, Conv
 from jnas.spaces.darts import CELLS, NODES, OPERATIONS, PAIRS
 from jnas.spaces.darts_counts import STEM, Cell, cells
 
-SKIP = OPERATIONS.index("skip_connect")
 EDGES = 2 * NODES
 
 
@@ -71,20 +70,23 @@ class Edge(nnx.Module):
     """An operation on one of the inputs of the cell or of the nodes before.
 
     An edge of a reduction cell has a stride where it leaves an input of the cell. So it chooses
-    among 14 operations: 7 with the stride, and 7 on nodes without.
+    among twice as many operations: with the stride, and on nodes without.
     """
 
-    def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
+    def __init__(
+        self, width: int, reduces: bool, operations: Sequence[str], nodes: int, *, rngs: nnx.Rngs
+    ):
         kind = "normal"
-        options: dict[str, nnx.Module] = edge_options(spec.width, 1, rngs=rngs)
-        self.reduces = spec.reduces
-        if spec.reduces:
+        options: dict[str, nnx.Module] = edge_options(width, 1, operations, rngs=rngs)
+        self.reduces = reduces
+        if reduces:
             kind, still = "reduce", options
-            strided = edge_options(spec.width, 2, rngs=rngs)
+            strided = edge_options(width, 2, operations, rngs=rngs)
             options = {op: Reducing(x, 0) for op, x in strided.items()}
             options |= {f"{op}_inside": Reducing(x, 1) for op, x in still.items()}
-            self.inside = Pick(NODES, "reduce_inside")
-        self.input = Pick(2 if spec.reduces else 2 + NODES, f"{kind}_input")
+            self.inside = Pick(nodes, "reduce_inside")
+        self.skip = operations.index("skip_connect") + reduces * len(operations)
+        self.input = Pick(2 if reduces else 2 + nodes, f"{kind}_input")
         self.op = OneOf(options, f"{kind}_op")
 
     def __call__(self, inputs: Sequence[jax.Array], nodes: Sequence[Any], mask: Any) -> jax.Array:
@@ -97,7 +99,7 @@ class Edge(nnx.Module):
             y = self.op(self.input([*inputs, *nodes]))
         if mask is None:
             return y
-        place = SKIP + (len(OPERATIONS) if self.reduces else 0)  # the identity is never dropped
+        place = self.skip  # the identity is never dropped
         choice: Any = self.op.chosen()
         if isinstance(choice, int):
             skips: Any = float(choice == place)
@@ -108,18 +110,27 @@ class Edge(nnx.Module):
 
 
 class Edges(Repeat):
-    """The 8 edges of a cell, two for each node, with a choice of their own each.
+    """The edges of a cell, two for each node, with a choice of their own each.
 
     Of an architecture that is known at compile time each becomes what it chose; else they are
     scanned, so that a program has the operations of one edge only.
     """
 
-    def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
-        super().__init__(lambda rngs: Edge(spec, rngs=idle(rngs)), EDGES, EDGES, rngs=rngs)
-        self.reduces = spec.reduces
+    def __init__(
+        self,
+        width: int,
+        reduces: bool,
+        operations: Sequence[str] = OPERATIONS,
+        nodes: int = NODES,
+        *,
+        rngs: nnx.Rngs,
+    ):
+        make = lambda rngs: Edge(width, reduces, operations, nodes, rngs=idle(rngs))
+        super().__init__(make, 2 * nodes, 2 * nodes, rngs=rngs)
+        self.reduces, self.nodes = reduces, nodes
 
     def __call__(self, inputs: Sequence[jax.Array], masks: Any = None) -> list[jax.Array]:
-        """Two inputs `[B, H, W, C]` and masks f32[8, B], or None, to the sums at the 4 nodes."""
+        """Two inputs `[B, H, W, C]` and masks f32[edges, B], or None, to the sums at the nodes."""
         graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
         ops: Any = nnx.to_pure_dict(choices)["op"]["choice"]
         if not isinstance(ops, jax.core.Tracer) and not relaxed(ops):
@@ -133,8 +144,8 @@ class Edges(Repeat):
 
         b, h, w, c = inputs[0].shape
         side = 1 + self.reduces
-        start = jnp.zeros((NODES, b, h // side, w // side, c), inputs[0].dtype)
-        layers = (jnp.arange(EDGES), masks, choices, params, buffers)
+        start = jnp.zeros((self.nodes, b, h // side, w // side, c), inputs[0].dtype)
+        layers = (jnp.arange(2 * self.nodes), masks, choices, params, buffers)
         found: Any = jax.lax.scan(step, start, layers)
         nnx.update(self.block, found[1])
         return list(found[0])
@@ -143,7 +154,7 @@ class Edges(Repeat):
         """The same for operations that are known: of what no edge chose, nothing is touched."""
         graph, choices, params, buffers = split(self.block, Choice, nnx.Param, ...)
         at = jax.tree_util.tree_map_with_path
-        nodes: list[Any] = [None] * NODES
+        nodes: list[Any] = [None] * self.nodes
         for i, op in enumerate(ops):
             mine = lambda path, op=op: _option(path) == op
             row = lambda path, leaf, i=i, mine=mine: leaf[i] if mine(path) else leaf
@@ -171,7 +182,7 @@ class DartsCell(nnx.Module):
     def __init__(self, spec: Cell, *, rngs: nnx.Rngs):
         self.before = preprocess(spec.before, spec.width, spec.halves, rngs=idle(rngs))
         self.last = preprocess(spec.last, spec.width, False, rngs=idle(rngs))
-        self.edges = Edges(spec, rngs=rngs)
+        self.edges = Edges(spec.width, spec.reduces, rngs=rngs)
 
     def __call__(self, carry: tuple) -> tuple:
         before, last, *dropping = carry

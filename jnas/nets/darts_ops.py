@@ -5,7 +5,7 @@ Liu, Simonyan and Yang 2019, arXiv 1806.09055, section 3.1 and its published cod
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -118,10 +118,18 @@ OPS: dict[str, Callable[..., nnx.Module]] = {  # (channels, stride, rngs=...) ->
     "sep_conv_5x5": lambda channels, stride, rngs: SepConv(channels, 5, stride, rngs=rngs),
     "dil_conv_3x3": lambda channels, stride, rngs: DilConv(channels, 3, stride, rngs=rngs),
     "dil_conv_5x5": lambda channels, stride, rngs: DilConv(channels, 5, stride, rngs=rngs),
+    "max_pool_5x5": _pool(functools.partial(ops.max_pool, size=5)),
+    "max_pool_7x7": _pool(functools.partial(ops.max_pool, size=7)),
+    "conv_1x1": lambda channels, stride, rngs: ReLUConvBN(channels, channels, 1, stride, rngs=rngs),
+    "conv_3x3": lambda channels, stride, rngs: ReLUConvBN(channels, channels, 3, stride, rngs=rngs),
+    "sep_conv_7x7": lambda channels, stride, rngs: SepConv(channels, 7, stride, rngs=rngs),
+    "conv_3x1_1x3": lambda channels, stride, rngs: ConvLines(channels, 3, stride, rngs=rngs),
     "conv_7x1_1x7": lambda channels, stride, rngs: ConvLines(channels, 7, stride, rngs=rngs),
 }
 
 
-def edge_options(channels: int, stride: int, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-    """The 7 operations of an edge of `jnas.spaces.darts`, by name."""
-    return {name: OPS[name](channels, stride, rngs=rngs) for name in OPERATIONS}
+def edge_options(
+    channels: int, stride: int, operations: Sequence[str] = OPERATIONS, *, rngs: nnx.Rngs
+) -> dict[str, nnx.Module]:
+    """The operations of an edge by name: by default the 7 of `jnas.spaces.darts`."""
+    return {name: OPS[name](channels, stride, rngs=rngs) for name in operations}

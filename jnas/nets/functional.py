@@ -1,5 +1,6 @@
 """The adapter between Flax NNX modules and pure functions of pytrees."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ import numpy as np
 from flax import nnx
 
 from jnas.base import Architecture, Space
-from jnas.nets.choices import Choice, Searchable, split
+from jnas.nets import conditions
+from jnas.nets.choices import Choice, Repeat, Searchable, Slim, split
 from jnas.nets.initial import pooled
 
 
@@ -49,7 +51,8 @@ def functional(
     Args:
       make: `rngs -> module`, where `module(x)` runs the network.
       space: the space, where it has a notation of its own; by default it is read off the network:
-        a dict with a leaf for each choice.
+        a dict with a leaf for each choice. Choices that have no effect, in a branch of `OneOf`
+        that is not taken or a block of `Repeat` that does not run, are 0 in canonical form.
       bind: turns an architecture of that space into `{name of choice: value}`.
       name: the name of a space that is read off.
 
@@ -59,7 +62,7 @@ def functional(
     abstract = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     places = searchables(abstract)
     if space is None:
-        space = _read_space(name, places)
+        space = _read_space(name, places, abstract)
     names = {path: label for path, label, _ in places}
     bind = bind or (lambda arch: arch)
 
@@ -111,7 +114,9 @@ def searchables(module: nnx.Module) -> list[tuple[tuple, str, Searchable]]:
     return sorted(found, key=lambda place: tuple(map(str, place[0])))
 
 
-def _read_space(name: str, places: list[tuple[tuple, str, Searchable]]) -> Space:
+def _read_space(
+    name: str, places: list[tuple[tuple, str, Searchable]], module: nnx.Module
+) -> Space:
     counts: dict[str, np.ndarray] = {}
     labels: dict[str, tuple[str, ...]] = {}
     for _, label, part in places:
@@ -123,4 +128,12 @@ def _read_space(name: str, places: list[tuple[tuple, str, Searchable]]) -> Space
         counts[label], labels[label] = count, part.labels
     if not counts:
         raise ValueError(f"net {name!r} has nothing to choose: use OneOf, Repeat or Slim in it.")
-    return Space(name, counts, labels=labels)
+    space = Space(
+        name,
+        counts,
+        labels=labels,
+        ordered={label: isinstance(part, Repeat | Slim) for _, label, part in places},
+        distinct=conditions.distinct(module, places),
+    )
+    clear = conditions.canonical(module, places)
+    return space if clear is None else dataclasses.replace(space, canonical=clear)

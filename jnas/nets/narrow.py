@@ -5,7 +5,7 @@ time, layers cut their weights, and images have the kept channels only. Else all
 computed and those that are not kept set to zero, forward and backward, which is the same network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -68,6 +68,20 @@ def _shares(value: Any, most: int) -> Any:
     """A value of a width as one number or bool for each channel: `[..., most]`."""
     value = jnp.asarray(value)
     return value if relaxed(value) else np.arange(most) < value[..., None]
+
+
+class Kept(Width):
+    """Concatenates the slots that are kept; of an architecture that is data, the rest as zeros."""
+
+    def __init__(self, many: int, channels: int, name: str):
+        super().__init__(many * channels, name)
+        self.channels = channels
+
+    def __call__(self, parts: Sequence[jax.Array]) -> jax.Array:
+        kept = self.known()
+        if kept is None:
+            return self.mask(jnp.concatenate(parts, -1))
+        return jnp.concatenate([parts[i] for i in np.unique(kept // self.channels)], -1)
 
 
 class NarrowConv(Conv):

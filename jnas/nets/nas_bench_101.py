@@ -65,7 +65,7 @@ class Vertex(nnx.Module):
         self.width = Width(channels, own)
 
     def __call__(self, x: jax.Array, before: list[Any], wiring: Wiring) -> Any:
-        """The input of the cell and the vertices before: `[B, H, W, C]`; None for a known absence."""
+        """Its images, `[B, H, W, C]`, of the cell's input and vertices before; None if absent."""
         v = self.number
         parts = [(wiring(w, v), y) for w, y in enumerate(before, 1) if y is not None]
         direct = wiring(0, v)

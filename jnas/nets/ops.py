@@ -17,6 +17,7 @@ __all__ = [
     "batch_norm",
     "conv",
     "depthwise",
+    "max_pool",
     "max_pool_2x2",
     "max_pool_3x3",
     "relu_conv_norm",
@@ -53,12 +54,17 @@ avg_pool_3x3.defvjp(_avg_forward, _avg_backward)
 
 def max_pool_3x3(x: jax.Array, stride: int = 1) -> jax.Array:
     """The largest of 3x3 neighbours; pixels outside the image do not count."""
-    low = jnp.finfo(x.dtype).min
+    return max_pool(x, 3, stride)
+
+
+def max_pool(x: jax.Array, size: int, stride: int = 1) -> jax.Array:
+    """The largest of `size x size` neighbours, an odd number; pixels outside do not count."""
+    low, reach = jnp.finfo(x.dtype).min, size // 2
     for axis in (1, 2):
         pads = [(0, 0)] * 4
-        pads[axis] = (1, 1)
-        padded, size = jnp.pad(x, pads, constant_values=low), x.shape[axis]
-        parts = [jax.lax.slice_in_dim(padded, i, i + size, stride, axis) for i in range(3)]
+        pads[axis] = (reach, reach)
+        padded, long = jnp.pad(x, pads, constant_values=low), x.shape[axis]
+        parts = [jax.lax.slice_in_dim(padded, i, i + long, stride, axis) for i in range(size)]
         x = functools.reduce(jnp.maximum, parts)
     return x
 

@@ -185,3 +185,54 @@ def _alone(s: Settings, arch: Architecture) -> Net:
         return Transformer(small, options, [len(o) for o in options], rngs=rngs)
 
     return single(make, "transformer")
+
+
+_BASE: dict[str, Any] = {
+    "depth": 12,
+    "least": 12,
+    "widths": (768,),
+    "heads": (12,),
+    "head": 64,
+    "ratios": (4,),
+    "blocks": ("attention",),
+    "activations": ("gelu",),
+    "positions": ("learned",),
+}
+BERT_BASE: dict[str, Any] = {
+    **_BASE,
+    "norms": ("post",),
+    "vocabulary": 30_522,
+    "length": 512,
+    "classes": 0,
+    "pool": "first",
+    "segments": 2,
+}
+GPT2_SMALL: dict[str, Any] = {
+    **_BASE,
+    "kind": "decoder",
+    "norms": ("pre",),
+    "vocabulary": 50_257,
+    "length": 1024,
+}
+
+
+def _params(settings: dict[str, Any]) -> Any:
+    """The parameters of a space with a single architecture, by the shapes of its network."""
+    shapes = jax.eval_shape(transformer(**settings).init, jax.random.key(0))[0]
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+PUBLISHED = (
+    (
+        "BERT-base",
+        functools.partial(_params, BERT_BASE),
+        109_482_240,
+        "the model bert-base-uncased, with its pooler, of arXiv 1810.04805",
+    ),
+    (
+        "GPT-2 small",
+        functools.partial(_params, GPT2_SMALL),
+        124_439_808,
+        "the model gpt2 (Radford et al. 2019)",
+    ),
+)

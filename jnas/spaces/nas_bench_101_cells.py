@@ -37,8 +37,9 @@ def graph_hash(matrix: np.ndarray, labels: Sequence[int]) -> str:
     degrees = zip(map(len, after), map(len, before), labels, strict=True)
     known = [md5(str(start)) for start in degrees]
     for _ in range(n):
-        joined = lambda which: "".join(sorted(known[w] for w in which))
-        known = [md5(f"{joined(before[v])}|{joined(after[v])}|{known[v]}") for v in range(n)]
+        parts = [[sorted(known[w] for w in side[v]) for side in (before, after)] for v in range(n)]
+        joined = [f"{''.join(a)}|{''.join(b)}" for a, b in parts]
+        known = [md5(f"{joined[v]}|{known[v]}") for v in range(n)]
     return md5(str(sorted(known)))
 
 

@@ -67,6 +67,7 @@ def nas_bench_201(
         labels=OPERATIONS,
         order=_official_order(),
         counts=_counts(channels, cells, classes, image, inputs, stages),
+        distinct=6466,
         edges=_drawing,
         graph=Graph(tuple((a, b, i) for i, (a, b) in enumerate(EDGES)), absent=NONE),
     )

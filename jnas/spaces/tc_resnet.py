@@ -11,7 +11,7 @@ import numpy as np
 
 from jnas.base import Architecture, InputError, Space
 from jnas.spaces.exact import Numbers, at_least, exact_counts, rising, some_of
-from jnas.spaces.sequence import OUTPUTS
+from jnas.spaces.series import OUTPUTS
 
 # The paper's networks, 40 MFCC to 12 words: blocks of a stage, and the multiple of all widths.
 PUBLISHED: dict[str, tuple[int, float]] = {

@@ -14,7 +14,7 @@ from jnas.nets.lines import ConvLine, DepthwiseLine
 from jnas.nets.recurrent import Recurrent
 from jnas.nets.sizes import Dense, Pick, Size, Taps, fixed, one_of
 from jnas.nets.transformer_blocks import FeedForward
-from jnas.spaces.sequence import CHANNELS, DEEP_SPEECH, Settings
+from jnas.spaces.series import CHANNELS, DEEP_SPEECH, Settings
 
 
 class Options(NamedTuple):

@@ -11,13 +11,13 @@ from jnas import spaces
 from jnas.base import Architecture
 from jnas.nets.frames import NORMS, Head, read
 from jnas.nets.functional import Net, functional
-from jnas.nets.sequence_blocks import STEMS, Layer, Options
+from jnas.nets.series_blocks import STEMS, Layer, Options
 from jnas.nets.sizes import Pick, Size, layers
 from jnas.nets.small import filled, single, takes
-from jnas.spaces.sequence import Settings, checked
+from jnas.spaces.series import Settings, checked
 
 
-class Sequence(nnx.Module):
+class Series(nnx.Module):
     """A stem, layers, normalisation and a head."""
 
     def __init__(self, s: Settings, options: list[Options], least: int, *, rngs: nnx.Rngs):
@@ -35,30 +35,30 @@ class Sequence(nnx.Module):
         return self.head({**stream, "x": self.norm(stream["x"], stream["keep"])})
 
 
-@takes(spaces.sequence)
-def sequence(**settings: Any) -> Net:
-    """A network over series, with every setting of `jnas.spaces.sequence`.
+@takes(spaces.series)
+def series(**settings: Any) -> Net:
+    """A network over series, with every setting of `jnas.spaces.series`.
 
     Padding has no effect: no block, statistic or mean looks at it, and the state of a recurrent
     layer of either direction passes it by.
 
     Args:
-      **settings: see `jnas.spaces.sequence`.
+      **settings: see `jnas.spaces.series`.
 
     Returns:
       The net: `[B, T, features]`, or `{"series": [B, T, features], "frames": int32[B]}`, to
       `[B, classes]`, or for `ctc` to `[B, T', classes]`, with T' = T / 4 after the stem
       `subsample` and T / 2 after `deep_speech`, rounded up.
     """
-    space = spaces.sequence(**settings)
-    s = checked(Settings(**filled(spaces.sequence, settings)))
+    space = spaces.series(**settings)
+    s = checked(Settings(**filled(spaces.series, settings)))
     options = [Options(*(getattr(s, name) for name in Options._fields))] * s.depth
 
     def bind(arch: Architecture) -> dict[str, Any]:
         width = jnp.asarray(arch["width"])
         return {**arch, "layers.width": jnp.broadcast_to(width, (s.depth, *width.shape))}
 
-    make = lambda rngs: Sequence(s, options, s.least, rngs=rngs)
+    make = lambda rngs: Series(s, options, s.least, rngs=rngs)
     return functional(make, space=space, bind=bind)._replace(alone=functools.partial(_alone, s))
 
 
@@ -77,4 +77,4 @@ def _alone(s: Settings, arch: Architecture) -> Net:
         for i in range(int(arch["depth"]) + s.least)
     ]
     small = s._replace(widths=width)
-    return single(lambda rngs: Sequence(small, options, len(options), rngs=rngs), "sequence")
+    return single(lambda rngs: Series(small, options, len(options), rngs=rngs), "series")

@@ -23,7 +23,7 @@ CHANNELS = 32
 
 
 class Settings(NamedTuple):
-    """What a family of networks over series has in common; see `sequence`."""
+    """What a family of networks over series has in common; see `series`."""
 
     depth: int
     least: int
@@ -58,7 +58,7 @@ class Settings(NamedTuple):
         return -(-self.length // {"frames": 1, "subsample": 4, "deep_speech": 2}[self.stem])
 
 
-def sequence(
+def series(
     depth: int = 4,
     least: int = 1,
     widths: Sequence[int] = (16, 24, 32),
@@ -120,7 +120,7 @@ def sequence(
     choices |= {"depth": np.asarray(depth - least + 1), "width": np.asarray(len(s.widths))}
     labels = {**names, "depth": tuple(range(least, depth + 1)), "width": s.widths}
     labels = {k: labels[k] for k in choices}
-    space = Space("sequence", choices, labels=labels, canonical=_canonical(s))
+    space = Space("series", choices, labels=labels, canonical=_canonical(s))
     formulas: dict[str, Callable] = {
         "params": lambda numbers, arch: _params(s, numbers, arch),
         "flops": lambda numbers, arch: _flops(s, numbers, arch),

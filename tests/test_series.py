@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from jnas import nets, spaces
 from jnas.base import InputError, sample, template
-from jnas.nets import count_flops, count_params, forms
+from jnas.nets import count_flops, count_params
 from jnas.nets.inherit import inherit
 from jnas.nets.recurrent import Recurrent
 from jnas.nets.sizes import Pick, Size, fixed
@@ -30,8 +30,8 @@ SMALL: dict[str, Any] = {
     "features": 5,
 }
 SETTINGS: dict[str, dict] = {
-    "sequence": SMALL,
-    "sequence_batch": {**SMALL, "norm": "batch", "output": "ctc"},
+    "series": SMALL,
+    "series_batch": {**SMALL, "norm": "batch", "output": "ctc"},
     "subsample": {**SMALL, "stem": "subsample", "residual": False},
     "deep_speech": {**SMALL, "stem": "deep_speech", "output": "ctc"},
     "tc_resnet": {
@@ -45,7 +45,7 @@ SETTINGS: dict[str, dict] = {
 
 
 def made(name: str, **more: Any) -> nets.Net:
-    make = nets.tc_resnet if name == "tc_resnet" else nets.sequence
+    make = nets.tc_resnet if name == "tc_resnet" else nets.series
     return make(**{**SETTINGS[name], **more})
 
 
@@ -119,8 +119,7 @@ def test_counts_are_those_of_the_small_network_that_is_traced(name: str) -> None
     for i in range(4):
         arch = row(archs, i)
         assert total(net.alone(arch))[0] == params[i] == counted[i]
-        with forms.using(depthwise="lax"):  # the form that shows its products
-            assert count_flops(net, arch, (7, 5)) == flops[i]
+        assert count_flops(net, arch, (7, 5)) == flops[i]
 
 
 # ------------------------------------------------------------------------- recurrent layers
@@ -230,7 +229,7 @@ def _archs(net: nets.Net) -> list:
 @pytest.fixture(scope="module")
 def network() -> tuple:
     """A net, its parameters, and its jitted function of the architecture and the input."""
-    net = made("sequence")
+    net = made("series")
     params, state = drawn(net)
     return net, params, jax.jit(lambda a, x: net.apply(params, state, a, x)[0])
 
@@ -303,9 +302,9 @@ def test_padding_has_no_effect(name: str) -> None:
     np.testing.assert_allclose(short[0], whole[1][:own], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["sequence", "tc_resnet"])
+@pytest.mark.parametrize("name", ["series", "tc_resnet"])
 def test_canonical_keeps_the_counts_and_texts_read_back(name: str) -> None:
-    make = spaces.tc_resnet if name == "tc_resnet" else spaces.sequence
+    make = spaces.tc_resnet if name == "tc_resnet" else spaces.series
     space = make(**SETTINGS[name])
     archs = sample(space, jax.random.key(8), 200)
     canonical = jax.jit(jax.vmap(space.canonical))
@@ -332,11 +331,11 @@ def test_canonical_architectures_compute_what_theirs_do(network: tuple) -> None:
 @pytest.mark.parametrize(
     ("make", "setting", "told"),
     [
-        (nets.sequence, {"blocks": ("rnn",)}, "blocks=.*'rnn'.* convolution, gru"),
-        (nets.sequence, {"stem": "mel"}, "stem=.*'mel'.* frames, subsample"),
-        (nets.sequence, {"features": 1, "padded": True}, "features=1: .* at least 2"),
-        (nets.sequence, {"kernels": (2,)}, r"kernels=\[2\]: .* odd"),
-        (nets.sequence, {"least": 5}, "least=5: .* at most depth=4"),
+        (nets.series, {"blocks": ("rnn",)}, "blocks=.*'rnn'.* convolution, gru"),
+        (nets.series, {"stem": "mel"}, "stem=.*'mel'.* frames, subsample"),
+        (nets.series, {"features": 1, "padded": True}, "features=1: .* at least 2"),
+        (nets.series, {"kernels": (2,)}, r"kernels=\[2\]: .* odd"),
+        (nets.series, {"least": 5}, "least=5: .* at most depth=4"),
         (nets.tc_resnet, {"blocks": (2, 3)}, r"blocks=\[2, 3\]: .* without a gap"),
         (nets.tc_resnet, {"channels": (8,)}, r"channels=\[8\]: at least two"),
         (nets.tc_resnet, {"first": 4}, "first=4: .* odd"),

@@ -1,0 +1,225 @@
+"""The networks of cells of blocks: NASNet, AmoebaNet, PNAS and the micro space of ENAS."""
+
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jnas import spaces
+from jnas.base import Space
+from jnas.nets.choices import Repeat
+from jnas.nets.darts import Edges
+from jnas.nets.functional import Net, functional
+from jnas.nets.initial import idle
+from jnas.nets.layers import BatchNorm, Conv
+from jnas.nets.narrow import ConvNorm, Kept, NarrowConv, NarrowLinear
+from jnas.spaces.blocks import Family, cells_of, concatenated, keeping
+from jnas.spaces.blocks_counts import Source, Spec, Stack, layout
+from jnas.spaces.nasnet import AMOEBANET, ENAS_MICRO, NASNET, PNAS
+
+
+def slots(family: Family, name: str, blocks: int) -> int:
+    """How many images a cell may concatenate."""
+    return blocks + (0 in family.keep.get(name, ()))
+
+
+def _channels(source: Source, family: Family, blocks: int) -> tuple[int, str]:
+    """The channels of a source, those of all slots, and the name of those that are kept."""
+    if source.name == "stem":
+        return source.channels, ""
+    many = slots(family, source.name, blocks) * source.channels
+    return many, f"kept_{source.name}_{source.channels}"
+
+
+class Halve(nnx.Module):
+    """`FactorizedReduce` of inputs that have a width."""
+
+    def __init__(self, inputs: int, outputs: int, into: str, *, rngs: nnx.Rngs):
+        half = outputs // 2
+        self.first = NarrowConv(inputs, half, 1, 2, into=into, rngs=rngs) if half else None
+        self.second = NarrowConv(inputs, outputs - half, 1, 2, into=into, rngs=rngs)
+        self.norm = BatchNorm(outputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = jax.nn.relu(x)
+        parts = [] if self.first is None else [self.first(x)]
+        return self.norm(jnp.concatenate([*parts, self.second(x[:, 1:, 1:])], -1))
+
+
+class BlockCell(nnx.Module):
+    """Blocks, each the sum of two operations; what no other block reads is concatenated.
+
+    Of an architecture that is data, the other blocks are concatenated as zeros.
+    """
+
+    def __init__(self, family: Family, blocks: int, spec: Spec, *, rngs: nnx.Rngs):
+        idly = idle(rngs)
+        before, of_before = _channels(spec.before, family, blocks)
+        last, of_last = _channels(spec.last, family, blocks)
+        if spec.halves:
+            self.before: nnx.Module = Halve(before, spec.width, of_before, rngs=idly)
+        else:
+            self.before = ConvNorm(before, spec.width, 1, relu="before", into=of_before, rngs=idly)
+        self.last = ConvNorm(last, spec.width, 1, relu="before", into=of_last, rngs=idly)
+        self.edges = Edges(spec.width, spec.reduces, family.operations, blocks, rngs=rngs)
+        own = Source(spec.name, spec.width, 0)
+        many, name = _channels(own, family, blocks)
+        self.kept = Kept(many // spec.width, spec.width, name)
+        self.past = 0 in family.keep.get(spec.name, ())
+
+    def __call__(self, carry: tuple) -> tuple:
+        before, last = carry
+        inputs = [self.before(before), self.last(last)]
+        nodes = self.edges(inputs)
+        return last, self.kept([*inputs[:1], *nodes] if self.past else nodes)
+
+
+class BlockNetwork(nnx.Module):
+    """Stem, cells, pooling, classifier; equal cells that follow each other are scanned."""
+
+    def __init__(self, family: Family, blocks: int, stack: Stack, *, rngs: nnx.Rngs):
+        every = layout(stack)
+        groups = [(spec, len(list(same))) for spec, same in itertools.groupby(every)]
+
+        def group(spec: Spec, many: int) -> Repeat:
+            make = lambda rngs: BlockCell(family, blocks, spec, rngs=rngs)
+            return Repeat(make, many, many, shared=True, rngs=rngs)
+
+        self.stem = Conv(stack.inputs, stack.stem_channels, 3, stack.stem_stride, rngs=rngs)
+        self.stem_norm = BatchNorm(stack.stem_channels)
+        self.groups = nnx.List([group(*each) for each in groups])
+        channels, name = _channels(Source(every[-1].name, every[-1].width, 0), family, blocks)
+        self.classifier = NarrowLinear(channels, stack.classes, into=name, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.stem_norm(self.stem(x))
+        carry = (x, x)
+        for group in self.groups:
+            carry = group(carry)
+        return self.classifier(jnp.mean(jax.nn.relu(carry[1]), (1, 2)))
+
+
+def _net(family: Family, space: Space, blocks: int, stack: Stack) -> Net:
+    """The network of a space of blocks."""
+    widths: dict[str, set[int]] = {"normal": set(), "reduce": set()}
+    for spec in layout(stack):
+        widths[spec.name].add(spec.width)
+    return functional(
+        lambda rngs: BlockNetwork(family, blocks, stack, rngs=rngs),
+        space=space,
+        bind=lambda arch: _values(family, widths, arch),
+    )
+
+
+def _values(family: Family, widths: dict[str, set[int]], arch: Any) -> dict[str, Any]:
+    """The choices of the modules: of each edge operation and input, and what cells concatenate."""
+    values: dict[str, Any] = {}
+    cells = cells_of(family, arch)
+    many = len(family.operations)
+    for name in widths:
+        cell = cells.get(name, cells["normal"])
+        source, ops = cell["inputs"], cell["ops"]
+        known = isinstance(source, np.ndarray)
+        soft = jnp.issubdtype(jnp.result_type(source), jnp.floating)
+        with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
+            kept = jnp.asarray(concatenated(family, name, source), jnp.float32)
+            kept = np.asarray(kept) if known else kept
+        for width in widths[name]:
+            values[f"kept_{name}_{width}"] = kept.repeat(width)
+        if name == "normal":
+            values |= {"normal_op": ops, "normal_input": source}
+        elif soft:
+            outside, inside = source[:, :2], source[:, 2:]
+            strided = jnp.sum(outside, -1, keepdims=True)
+            over = lambda x: x / jnp.maximum(jnp.sum(x, -1, keepdims=True), 1e-12)
+            blocks = source.shape[0] // 2
+            inside = jnp.pad(inside, ((0, 0), (0, blocks - inside.shape[1])))
+            values["reduce_op"] = jnp.concatenate([ops * strided, ops * (1 - strided)], -1)
+            values |= {"reduce_input": over(outside), "reduce_inside": over(inside)}
+        else:
+            values["reduce_op"] = ops + many * (source > 1)
+            values["reduce_input"] = source.clip(None, 1)
+            values["reduce_inside"] = (source - 2).clip(0)
+    if "normal_input" in values and jnp.ndim(values["normal_input"]) == 2:
+        source = values["normal_input"]
+        blocks = source.shape[0] // 2
+        values["normal_input"] = jnp.pad(source, ((0, 0), (0, 2 + blocks - source.shape[1])))
+    return values
+
+
+def nasnet(
+    channels: int = 32,
+    repeats: int = 6,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    blocks: int = 5,
+    imagenet: bool = False,
+    stem: int = 0,
+    keep: Mapping[str, Sequence[int]] | None = None,
+) -> Net:
+    """The network of NASNet's cells; both inputs of the first cell are the stem, projected.
+
+    Args:
+      channels: and all others: of `jnas.spaces.nasnet`.
+
+    Returns:
+      The net over `jnas.spaces.nasnet`: `[B, image, image, inputs]` to `[B, classes]`.
+    """
+    stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet)
+    space = spaces.nasnet(channels, repeats, classes, image, inputs, blocks, imagenet, stem, keep)
+    return _net(keeping(NASNET, keep, blocks), space, blocks, stack)
+
+
+def amoebanet(
+    channels: int = 36,
+    repeats: int = 6,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    blocks: int = 5,
+    imagenet: bool = False,
+    stem: int = 0,
+    keep: Mapping[str, Sequence[int]] | None = None,
+) -> Net:
+    """The network of AmoebaNet's cells, else as `nasnet`."""
+    stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet)
+    space = spaces.amoebanet(
+        channels, repeats, classes, image, inputs, blocks, imagenet, stem, keep
+    )
+    return _net(keeping(AMOEBANET, keep, blocks), space, blocks, stack)
+
+
+def pnas(
+    channels: int = 48,
+    repeats: int = 3,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    blocks: int = 5,
+    imagenet: bool = False,
+    stem: int = 0,
+) -> Net:
+    """The network of PNAS' cell, else as `nasnet`."""
+    stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet, within=True)
+    space = spaces.pnas(channels, repeats, classes, image, inputs, blocks, imagenet, stem)
+    return _net(PNAS, space, blocks, stack)
+
+
+def enas_micro(
+    channels: int = 36,
+    repeats: int = 5,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    blocks: int = 5,
+) -> Net:
+    """The network of ENAS' cells of its micro space, else as `nasnet`."""
+    stack = Stack(channels, repeats, classes, image, inputs)
+    space = spaces.enas_micro(channels, repeats, classes, image, inputs, blocks)
+    return _net(ENAS_MICRO, space, blocks, stack)

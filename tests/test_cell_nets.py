@@ -1,0 +1,140 @@
+"""The networks of the cell, chain and macro spaces: counted as traced, and one under all plans."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnas import nets
+from jnas.base import InputError, one_hot, sample
+from jnas.evaluators.plans import population
+from jnas.nets import count_flops, count_params, forms
+from jnas.nets.usage import used_params
+
+CLASSES, BATCH = 3, 8
+SMALL = {"channels": 4, "repeats": 1, "classes": CLASSES, "image": 8, "inputs": 1, "blocks": 2}
+MAKERS: dict[str, Callable[[], nets.Net]] = {
+    "nas_bench_101": lambda: nets.nas_bench_101(7, 1, 2, CLASSES, 8, 1),
+    "nats_size": lambda: nets.nats_size((2, 4, 5), CLASSES, 8, 1),
+    "nasnet": lambda: nets.nasnet(**SMALL, keep={"normal": [0], "reduce": [2]}),
+    "pnas": lambda: nets.pnas(**SMALL),
+    "enas_macro": lambda: nets.enas_macro(4, 3, CLASSES, 8, 1),
+    "metaqnn": lambda: nets.metaqnn(
+        *(3, (2, 4), (4, 3), (1, 3), ((2, 2), (3, 2))), classes=CLASSES, image=8, inputs=1
+    ),
+    "resnet": lambda: nets.resnet(
+        *((1, 3), ((2, 4), (3, 5)), (3, 5)), stem=4, classes=CLASSES, image=8, inputs=1
+    ),
+    "mlp": lambda: nets.mlp(
+        *(3, (2, 4), ("relu", "gelu"), CLASSES, 8, 1, 1, ("none", "batch", "layer"), True)
+    ),
+}
+BIAS = {"nats_size": CLASSES}  # whose official rule counts the classifier's bias as multiply-adds
+LARGE = ("nasnet", "pnas", "nas_bench_101")  # compile for longer
+made: dict[str, nets.Net] = {}
+
+
+@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in MAKERS])
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def _net(name: str) -> nets.Net:
+    """The network, made once for all tests."""
+    if name not in made:
+        made[name] = MAKERS[name]()
+    return made[name]
+
+
+def _archs(net: nets.Net, n: int) -> Any:
+    return sample(net.space, jax.random.key(7), n)
+
+
+def _one(archs: Any, i: int) -> Any:
+    """An architecture of NumPy ints, known at compile time."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf[i]), archs)
+
+
+def test_parameters_of_random_architectures_are_those_of_the_network(name: str) -> None:
+    net = _net(name)
+    archs = _archs(net, 30)
+    assert jnp.all(jax.vmap(net.space.is_valid)(archs))
+    counted = jax.jit(jax.vmap(lambda arch: count_params(net, arch)))(archs)
+    np.testing.assert_array_equal(net.space.counts["params"](archs), counted)
+    assert len(np.unique(counted)) > 1
+
+
+def test_multiply_adds_of_random_architectures_are_those_traced(name: str) -> None:
+    net = _net(name)
+    archs = _archs(net, 30)
+    for i in range(3):
+        arch = _one(archs, i)
+        with forms.using(depthwise="lax"):
+            traced = count_flops(net, arch, (8, 8, 1))
+        assert int(net.space.counts["flops"](arch)) == traced + BIAS.get(name, 0)
+
+
+def _loss(net: nets.Net) -> Callable[[Any, Any], jax.Array]:
+    params, state = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (BATCH, 8, 8, 1))
+    weights = jnp.cos(jnp.arange(BATCH * CLASSES, dtype=jnp.float32)).reshape(BATCH, CLASSES)
+    loss = lambda p, arch: jnp.sum(weights * net.apply(p, state, arch, x, train=True)[0])
+    return lambda arch, p=params: loss(p, arch)
+
+
+def test_a_known_architecture_is_the_same_network_as_one_that_is_data(name: str) -> None:
+    net = _net(name)
+    archs, loss = _archs(net, 3), _loss(net)
+    together = jax.jit(jax.vmap(loss))(archs)
+    alone = jax.jit(lambda: loss(_one(archs, 0)))()
+    np.testing.assert_allclose(together[0], alone, rtol=1e-4, atol=1e-4)
+    assert len(np.unique(together)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", ["map", "vmap", "grouped"])
+def test_every_plan_has_the_gradients_of_known_architectures(name: str, plan: str) -> None:
+    net = _net(name)
+    archs = _archs(net, 3)
+    params, state = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (BATCH, 8, 8, 1))
+    loss = lambda p, arch: jnp.sum(jnp.sin(net.apply(p, state, arch, x, train=True)[0]))
+    slope = lambda arch: jax.grad(loss)(params, arch)
+    found = jax.jit(population(slope, plan))(archs)
+    for i in range(3):
+        alone = jax.jit(lambda i=i: slope(_one(archs, i)))()
+        close = lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=2e-3, atol=2e-3)
+        jax.tree.map(close, found, alone)
+
+
+@pytest.mark.slow
+def test_no_gradient_flows_to_parameters_that_do_not_count(name: str) -> None:
+    net = _net(name)
+    archs = _archs(net, 4)
+    params, state = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (BATCH, 8, 8, 1))
+    loss = lambda p, arch: jnp.sum(jnp.sin(net.apply(p, state, arch, x, train=True)[0]))
+    slopes = jax.jit(lambda a: jax.lax.map(lambda a: jax.grad(loss)(params, a), a))(archs)
+    used = used_params(net)
+    for i in range(4):
+        masks = used(jax.tree.map(lambda leaf, i=i: leaf[i], archs))
+        outside = lambda g, mask, i=i: float(jnp.max(jnp.abs(jnp.where(mask, 0, g[i]))))
+        assert max(jax.tree.leaves(jax.tree.map(outside, slopes, masks))) == 0
+        inside = lambda p, mask: jnp.sum(jnp.broadcast_to(mask, p.shape))
+        total = sum(jax.tree.leaves(jax.tree.map(inside, params, masks)))
+        assert int(total) == int(count_params(net, _one(archs, i)))
+
+
+@pytest.mark.parametrize("name", ["nas_bench_101", "metaqnn", "resnet"])
+def test_relaxed_architectures_are_refused_where_they_mean_nothing(name: str) -> None:
+    if name == "nas_bench_101":
+        net = nets.nas_bench_101(5, 1, 1, CLASSES, 8, 1)
+    else:
+        net = _net(name)
+    relaxed = one_hot(net.space, jax.tree.map(lambda leaf: leaf[0], _archs(net, 1)))
+    params, state = jax.eval_shape(net.init, jax.random.key(0))
+    with pytest.raises(InputError, match=f"{name}: "):
+        net.apply(params, state, relaxed, jnp.zeros((1, 8, 8, 1)))
