@@ -33,6 +33,8 @@ IMAGE = {"classes": 3, "image": 8, "inputs": 2}
 BLOCKS = {"channels": 2, "repeats": 1, "blocks": 2, **IMAGE}
 CHAIN = {"layers": 3, "filters": (2, 3), "units": (4, 3), "kernels": (1, 3), "pools": ((2, 2),)}
 RESIDUAL = {"depths": (1, 2), "widths": ((2, 3), (3, 4)), "kernels": (1, 3), "stem": 3}
+LAYERS = {"depth": 2, "widths": (4, 6), "heads": (1, 2), "head": 2, "ratios": (1, 1.5)}
+SERIES = {"length": 6, "features": 3, "classes": 3}
 CASES: dict[str, Case] = {
     "amoebanet": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[], reduce=[])"),
     "enas_macro": Case({"channels": 2, "layers": 3, **IMAGE}, (8, 8, 2), text="0 0 2 0 0 0"),
@@ -46,6 +48,14 @@ CASES: dict[str, Case] = {
     "pnas": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[])"),
     "resnet": Case({**RESIDUAL, **IMAGE}, (8, 8, 2),
                    text="block=basic depth=[1,1] kernel=[1,1] width=[2,9]"),
+    "autoformer": Case({**LAYERS, "least": 1, "patch": 4, **IMAGE}, (8, 8, 2),
+                       text="depth=1 heads=[1,1] ratio=[1,3] width=4"),
+    "series": Case({**LAYERS, "kernels": (1, 3), **SERIES}, (6, 3),
+                   text="block=[gru,rnn] heads=[1,1] kernel=[1,1] ratio=[1,1] depth=1 width=4"),
+    "tc_resnet": Case({"channels": (4, 6), **SERIES}, (6, 3),
+                      text="blocks=[3] kernel=[3] width=[1,1]"),
+    "transformer": Case({**LAYERS, "kernels": (1, 3), "length": 6, "vocabulary": 9}, (6,), tokens=9,
+                        text="depth=1 norm=pre"),
     "darts": Case({"channels": 2, "layers": 3, **IMAGE}, (8, 8, 2), text="Genotype(normal=[])"),
     "darts_supernet": Case({}, (8, 8, 2), net={"channels": 2, "layers": 3, **IMAGE},
                            own_counts=False),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jnas.nets.autoformer import autoformer
 from jnas.nets.blocks import amoebanet, enas_micro, nasnet, pnas
 from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
@@ -25,9 +26,13 @@ from jnas.nets.mobile import (
 from jnas.nets.nas_bench_101 import nas_bench_101
 from jnas.nets.nats_size import nats_size
 from jnas.nets.resnet import resnet
+from jnas.nets.series import series
+from jnas.nets.tc_resnet import tc_resnet
+from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
     "amoebanet": amoebanet,
+    "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
     "enas_macro": enas_macro,
@@ -48,6 +53,9 @@ NETS: dict[str, Callable[..., Net]] = {
     "mobilenet_v3": mobilenet_v3,
     "ofa": ofa,
     "proxylessnas": proxylessnas,
+    "series": series,
+    "tc_resnet": tc_resnet,
+    "transformer": transformer,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
 SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
@@ -60,6 +68,7 @@ __all__ = [
     "Repeat",
     "Slim",
     "amoebanet",
+    "autoformer",
     "count_flops",
     "count_params",
     "darts",
@@ -83,4 +92,7 @@ __all__ = [
     "pnas",
     "proxylessnas",
     "resnet",
+    "series",
+    "tc_resnet",
+    "transformer",
 ]

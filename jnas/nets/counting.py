@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas.base import Architecture
+from jnas.base import Architecture, template
+from jnas.nets import forms
 from jnas.nets.choices import OneOf, Repeat, Searchable, Slim, relaxed
 from jnas.nets.functional import Net
 
@@ -103,23 +104,32 @@ def _kept(shape: tuple[int, ...], axes: tuple) -> Any:
     return found
 
 
-def count_flops(net: Net, arch: Architecture, shape: tuple[int, ...]) -> int:
+def count_flops(net: Net, arch: Architecture, shape: Any) -> int:
     """The multiply-adds of one forward pass, read off the traced program.
 
-    Products and convolutions count; additions, normalisation and pooling do not.
+    Products and convolutions count; additions, normalisation and pooling do not. Of a network that
+    masks what an architecture does not use (`net.alone`) the small network is traced.
 
     Args:
       net: the network.
       arch: one architecture of concrete ints.
-      shape: of one input, without the batch.
+      shape: of one input, without the batch; or a pytree of `jax.ShapeDtypeStruct` for inputs that
+        are not one array of floats.
 
     Returns:
       An exact number.
     """
     fixed = jax.tree.map(np.asarray, arch)
+    if net.alone is not None:
+        net = net.alone(fixed)
+        fixed = jax.tree.map(np.asarray, template(net.space))
+    if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape):
+        shape = jax.ShapeDtypeStruct(shape, jnp.float32)
+    one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), shape)
     params, state = jax.eval_shape(net.init, jax.random.key(0))
     run = lambda p, s, x: net.apply(p, s, fixed, x)[0]
-    traced = jax.make_jaxpr(run)(params, state, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    with forms.using(depthwise="lax"):  # sums of shifted copies are no products
+        traced = jax.make_jaxpr(run)(params, state, one)
     return _multiply_adds(traced.jaxpr)
 
 

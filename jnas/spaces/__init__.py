@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jnas.base import Space
+from jnas.spaces.autoformer import autoformer
 from jnas.spaces.darts import darts, darts_supernet
 from jnas.spaces.enas_macro import enas_macro
 from jnas.spaces.joint import Joint, joint
@@ -25,10 +26,14 @@ from jnas.spaces.nats_size import nats_size
 from jnas.spaces.nesting import alternatives, product, sequence
 from jnas.spaces.own import Own, different, own
 from jnas.spaces.resnet import resnet
+from jnas.spaces.series import series
+from jnas.spaces.tc_resnet import tc_resnet
 from jnas.spaces.tracing import choice
+from jnas.spaces.transformer import transformer
 
 SPACES: dict[str, Callable[..., Space]] = {
     "amoebanet": amoebanet,
+    "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
     "enas_macro": enas_macro,
@@ -49,6 +54,9 @@ SPACES: dict[str, Callable[..., Space]] = {
     "mobilenet_v3": mobilenet_v3,
     "ofa": ofa,
     "proxylessnas": proxylessnas,
+    "series": series,
+    "tc_resnet": tc_resnet,
+    "transformer": transformer,
 }
 
 __all__ = [
@@ -57,6 +65,7 @@ __all__ = [
     "Own",
     "alternatives",
     "amoebanet",
+    "autoformer",
     "choice",
     "darts",
     "darts_supernet",
@@ -83,4 +92,7 @@ __all__ = [
     "proxylessnas",
     "resnet",
     "sequence",
+    "series",
+    "tc_resnet",
+    "transformer",
 ]
