@@ -40,6 +40,7 @@ from jnas.configs import examples
 from jnas.evaluators import Examples, Training, make_mesh, train
 from jnas.evaluators.metrics import measure
 from jnas.evaluators.shuffle import shuffled
+from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import advance, begin
 
 BATCH = 64
@@ -133,7 +134,7 @@ def compile_each(task: Task, key: jax.Array, few: int) -> Each:
     def alone(arch: Any) -> Callable[[jax.Array, Any], dict[str, jax.Array]]:
         def run(key: jax.Array, now: Any) -> dict[str, jax.Array]:
             now, _ = advance(net, training, on, key, arch, now, 0, training.steps)
-            return measure(net, held_out, arch, now.params, now.state, task.classes)
+            return measure(net, held_out, arch, now.params, now.state, classification(task.classes))
 
         return run
 
