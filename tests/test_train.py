@@ -233,6 +233,8 @@ def test_measuring_counts_every_example_once_whatever_their_number(n: int) -> No
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(y, guess),
+        "top5": 1.0,
+        "precision": sklearn_metrics.precision_score(y, guess, **average),
         "recall": sklearn_metrics.recall_score(y, guess, **average),
         "f1": sklearn_metrics.f1_score(y, guess, **average),
         "loss": -log_p[np.arange(n), y].mean(),
@@ -253,9 +255,10 @@ def test_metrics_equal_those_of_scikit_learn_with_absent_classes_too(pairs: list
     found = from_confusion(matrix)
     average = {"average": "macro", "zero_division": 0}
     close = {"rtol": 1e-5, "atol": 1e-7}
-    recall, f1 = (
-        f(y, guess, **average) for f in (sklearn_metrics.recall_score, sklearn_metrics.f1_score)
-    )
+    scorers = (sklearn_metrics.recall_score, sklearn_metrics.f1_score)
+    recall, f1 = (f(y, guess, **average) for f in scorers)
+    precision = sklearn_metrics.precision_score(y, guess, **average)
+    np.testing.assert_allclose(found["precision"], precision, **close)
     np.testing.assert_allclose(found["accuracy"], (y == guess).mean(), **close)
     np.testing.assert_allclose(found["recall"], recall, **close)
     np.testing.assert_allclose(found["f1"], f1, **close)
