@@ -1,10 +1,11 @@
-"""From a config to what is to be learned: the data set, the task, and what a network has to know."""
+"""From a config to what is to be learned: data set, task, and what a network has to know."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -15,7 +16,7 @@ from jnas.nets import Net
 from jnas.settings import call, section
 
 # What a network may have to know of its inputs.
-WORDS = ("image", "inputs", "length", "features", "vocabulary", "source_length", "target_length")
+WORDS = ("image", "inputs", "length", "features", "vocabulary", "target_length")
 
 
 def dataset_of(config: ConfigDict) -> data.Dataset:
@@ -59,8 +60,7 @@ def shape_of(dataset: data.Dataset) -> dict[str, int]:
     - images: `image` (height and width) and `inputs` (channels);
     - vectors: the same, as images of 1 x 1;
     - series: `length` (frames) and `features`;
-    - tokens: `length` and `vocabulary`; of two sequences `source_length`, `target_length` and
-      `vocabulary`.
+    - tokens: `length` and `vocabulary`; of two sequences `target_length` too.
 
     Raises:
       InputError: its images are not square, or its inputs are none of these.
@@ -68,7 +68,7 @@ def shape_of(dataset: data.Dataset) -> dict[str, int]:
     shape, told = dataset.shape, f"data {dataset.name!r} has shape {dataset.shape}"
     found = {"classes": dataset.num_classes}
     if dataset.task == "sequence_to_sequence":
-        lengths = {"source_length": shape[0], "target_length": dataset.facts["target_length"]}
+        lengths = {"length": shape[0], "target_length": dataset.facts["target_length"]}
         return {**found, **lengths, "vocabulary": dataset.num_classes}
     if dataset.task == "language_model":
         return {**found, "length": shape[0], "vocabulary": dataset.num_classes}
@@ -111,11 +111,11 @@ def check_fit(net: Net, dataset: data.Dataset, task: Task) -> None:
     """
     if dataset.task == "classification" and len(dataset.shape) == 3:
         return
-    some = examples(dataset, jax.tree.map(lambda a: a[:2], dataset.train))
+    some = examples(dataset, jax.tree.map(lambda a: a[:1], dataset.train))
 
     def run(key: jax.Array) -> Any:
         params, state = net.init(key)
-        rows = np.arange(2)
+        rows = jnp.zeros(2, jnp.int32)
         outputs, _ = net.apply(params, state, template(net.space), some.inputs(rows))
         y = some.labels(rows)
         if task.name != "ctc" and jax.tree.leaves(y)[0].ndim + 1 < outputs.ndim:

@@ -80,7 +80,7 @@ def measure(
     net: Net, data: Any, arch: Architecture, params: Any, state: Any, task: "Task"
 ) -> dict[str, jax.Array]:
     """What a task measures of a trained network over all `Examples`, 256 at a time."""
-    n = data.count
+    n = data.number
     size = min(256, n)
     chunks = -(-n // size)
     rows = np.minimum(np.arange(chunks * size), n - 1).reshape(chunks, size)

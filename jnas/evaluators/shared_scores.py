@@ -114,7 +114,7 @@ def _renewal(net: Net, source: Examples, batch_size: int) -> Callable[..., Any]:
     """`(params, state, arch) -> state` whose statistics are the mean over batches of a source."""
     keep = momenta(net)
     known = lambda momentum: not np.isnan(momentum)
-    n = source.count
+    n = source.number
     size = min(batch_size, n)
     rows = (np.arange(n // size * size)).reshape(-1, size)
 
@@ -139,7 +139,7 @@ def _first_batches(data: Examples, size: int, batches: int | None, name: str) ->
     """So many batches of examples, spread evenly over all; None for all."""
     if batches is None:
         return data
-    n = data.count
+    n = data.number
     if not 1 <= batches <= n // min(size, n):
         raise InputError(
             f"{name}={batches}: from 1 to {n // min(size, n)} batches of {size} are there"

@@ -46,7 +46,7 @@ def begin(net: Net, training: Training, data: Examples, key: jax.Array) -> Progr
     params, state = net.init(key)
     rule = optimizer_of(net, training, template(net.space))
     average = optax.ema(training.ema).init(_averaged(params, state)) if training.ema else ()
-    order = jnp.arange(data.count)
+    order = jnp.arange(data.number)
     return Progress(params, state, rule.init(params), order, jnp.bool_(True), average)
 
 
@@ -225,7 +225,7 @@ def train(
             "jnas.evaluators.joint need each other: one of the two is missing"
         )
     check_score(score, measured(goal, training.validate_at), net.space)
-    size, parts = min(training.batch_size, fit_on.count), 1 if mesh is None else mesh.shape["data"]
+    size, parts = min(training.batch_size, fit_on.number), 1 if mesh is None else mesh.shape["data"]
     if size % parts:
         raise InputError(f"mesh.data={parts}: it has to divide the batch of {size} examples")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))

@@ -34,7 +34,7 @@ class Examples(NamedTuple):
     std: Any = 1.0
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many examples there are."""
         return int(jax.tree.leaves(self.y)[0].shape[0])
 
@@ -105,7 +105,7 @@ class Batches(NamedTuple):
         Returns:
           `(order, (x, y, share))`; `share` is that of mixed labels, or None.
         """
-        data, n = self.data, self.data.count
+        data, n = self.data, self.data.number
         size = min(self.size, n)
         epoch, place = i // (n // size), i % (n // size)
         words, wrap = dispatch.unwrapped(key)  # batched rows choose by mask, which keys cannot

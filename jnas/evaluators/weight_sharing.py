@@ -111,10 +111,10 @@ def weight_sharing(
         score = "fit_loss"
     check_score(score, names, net.space)
     _check_numbers(training, rows, steps, score_batches, distill, split)
-    size = min(training.batch_size, score_on.count)
-    if score_batches * size > score_on.count:
+    size = min(training.batch_size, score_on.number)
+    if score_batches * size > score_on.number:
         raise InputError(
-            f"score_batches={score_batches}: there are {score_on.count // size} of {size} examples"
+            f"score_batches={score_batches}: there are {score_on.number // size} of {size} examples"
         )
     route = None if split is None else routes(net, split)
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
