@@ -42,6 +42,8 @@ __all__ = [
     "one_hot",
     "pass_on",
     "propose",
+    "repaired",
+    "repairs",
     "replay",
     "rows",
     "sample",
@@ -134,6 +136,8 @@ class Space:
         int32 in `[0, num_choices)` at every place.
       is_valid: `arch -> bool`, jittable.
       canonical: `arch -> arch`, jittable; one representative for each isomorphism class.
+      repair: `arch -> arch`, jittable; any tree of ints within `num_choices` becomes a valid
+        architecture, and one that is valid stays as it is. Needed where not all are valid.
       describe: `arch -> str` in the field's own notation; `parse` is its inverse and raises
         `InputError`. By default both are derived from `num_choices` and `labels`.
       labels: a pytree like `num_choices` (or None) with the names of the choices of every leaf.
@@ -148,6 +152,7 @@ class Space:
     num_choices: Any
     is_valid: Callable[[Architecture], jax.Array] = _always_valid
     canonical: Callable[[Architecture], Architecture] = _itself
+    repair: Callable[[Architecture], Architecture] = _itself
     describe: Callable[[Architecture], str] = notation.derived
     parse: Callable[[str], Architecture] = notation.derived
     labels: Any = None
@@ -176,19 +181,62 @@ def choice_counts(space: Space) -> np.ndarray:
 
 
 def size(space: Space) -> int:
-    """How many architectures there are, isomorphic ones counted apart (an exact Python int)."""
+    """How many architectures there are (an exact Python int).
+
+    Isomorphic ones count apart, and so do those that are not valid, where a space has such.
+    """
     return math.prod(int(c) for c in choice_counts(space))
 
 
 def template(space: Space) -> Architecture:
-    """The architecture whose every choice is 0; it shows structure, shapes and dtypes."""
-    return jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.int32), space.num_choices)
+    """The architecture whose every choice is 0, made valid; it shows shapes and dtypes."""
+    zero = jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.int32), space.num_choices)
+    return repaired(space, zero)
+
+
+def repairs(space: Space) -> bool:
+    """Whether a space has architectures that are not valid, and a repair for them."""
+    return space.repair is not _itself
+
+
+def repaired(space: Space, arch: Architecture) -> Architecture:
+    """Architectures made valid, with any leading axes; of spaces without a repair, themselves.
+
+    Every link does this to what it proposes.
+    """
+    if not repairs(space):
+        return arch
+    leaf, count = jax.tree.leaves(arch)[0], jax.tree.leaves(space.num_choices)[0]
+    repair = space.repair
+    for _ in range(jnp.ndim(leaf) - count.ndim):
+        repair = jax.vmap(repair)
+    return repair(arch)
+
+
+TRIES = 16  # draws of an architecture before an invalid one is repaired
 
 
 def sample(space: Space, key: jax.Array, n: int) -> Architecture:
-    """Draws `n` architectures uniformly; leaves `[n, ...]`."""
+    """Draws `n` architectures uniformly; leaves `[n, ...]`.
+
+    Where not all are valid, an invalid one is drawn again, 16 times at most, and then repaired:
+    the valid ones are as likely as each other where a good part of all are valid.
+    """
     counts = choice_counts(space)
-    return from_vector(space, below(key, (n, counts.size), counts))
+    if not repairs(space):
+        return from_vector(space, below(key, (n, counts.size), counts))
+    # As data, since JAX's check for reused keys takes keys that a loop runs over for used.
+    hashed = jax.random.key_data(jax.random.split(key, TRIES))
+
+    def again(carry: tuple) -> tuple:
+        i, x, fine = carry
+        k = jax.random.wrap_key_data(hashed[i], impl=jax.random.key_impl(key))
+        x = jnp.where(fine[:, None], x, below(k, (n, counts.size), counts))
+        return i + 1, x, jax.vmap(space.is_valid)(from_vector(space, x))
+
+    goes_on = lambda carry: (carry[0] < TRIES) & ~jnp.all(carry[2])
+    start = jnp.int32(0), jnp.zeros((n, counts.size), jnp.int32), jnp.zeros(n, bool)
+    return repaired(space, from_vector(space, jax.lax.while_loop(goes_on, again, start)[1]))
 
 
 def below(key: jax.Array, shape: tuple[int, ...], bound: Any) -> jax.Array:
@@ -217,7 +265,7 @@ def from_vector(space: Space, vector: jax.Array) -> Architecture:
 
 
 def neighbours(space: Space, arch: Architecture) -> Architecture:
-    """All architectures that differ from `arch` in exactly one choice.
+    """All architectures that differ from `arch` in exactly one choice, valid or not.
 
     Args:
       space: the space.
@@ -268,13 +316,16 @@ def one_hot(space: Space, arch: Architecture) -> Architecture:
 
 
 def argmax(space: Space, relaxed: Architecture) -> Architecture:
-    """The architecture at the largest entry of every simplex: the inverse of `one_hot`."""
+    """The architecture at the largest entry of every simplex: the inverse of `one_hot`.
+
+    It is repaired where it is not valid.
+    """
 
     def pick(c: np.ndarray, x: jax.Array) -> jax.Array:
         allowed = np.arange(int(c.max())) < c[..., None]
         return jnp.argmax(jnp.where(allowed, x, -jnp.inf), -1).astype(jnp.int32)
 
-    return jax.tree.map(pick, space.num_choices, relaxed)
+    return repaired(space, jax.tree.map(pick, space.num_choices, relaxed))
 
 
 # ------------------------------------------------------------------------------------ trials

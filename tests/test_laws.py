@@ -1,5 +1,6 @@
 """The laws that every strategy obeys."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,8 +19,10 @@ from jnas.base import (
     Space,
     Strategy,
     Trials,
+    argmax,
     chain,
     choice_counts,
+    from_vector,
     mixture,
     on_tell,
     replay,
@@ -325,6 +328,88 @@ def test_proposals_are_valid_and_every_leaf_leads_with_n(name: str) -> None:
 
         jax.tree.map(in_range, trials.arch, SPACE.num_choices)
         assert jax.vmap(SPACE.is_valid)(trials.arch).all()
+
+
+LEAST, MOST = 6, 9
+
+
+def _in_band(arch: Any) -> jax.Array:
+    total = jnp.sum(to_vector(SPACE, arch))
+    return (total >= LEAST) & (total <= MOST)
+
+
+def _into_band(arch: Any) -> Any:
+    x, counts = to_vector(SPACE, arch), choice_counts(SPACE)
+    before = lambda v: jnp.cumsum(v) - v
+    x = jnp.minimum(x, jnp.maximum(0, MOST - before(x)))
+    room, lacks = counts - 1 - x, LEAST - jnp.sum(x)
+    return from_vector(SPACE, x + jnp.minimum(room, jnp.maximum(0, lacks - before(room))))
+
+
+# A third of its architectures are valid, and the first one is not.
+BAND = dataclasses.replace(SPACE, name="band", is_valid=_in_band, repair=_into_band)
+PROMPTLY = {"mutate_one", "hill_climb"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in PROMPTLY else pytest.mark.slow)
+        for name in ENTRIES
+        if not ENTRIES[name].relaxed
+    ],
+)
+def test_where_not_all_architectures_are_valid_all_proposals_are(name: str) -> None:
+    strategy = ENTRIES[name].make(BAND)
+
+    def step(state: Any, number: jax.Array) -> tuple[Any, Any]:
+        k_ask, k_tell = jax.random.split(jax.random.key(number))
+        trials = evaluated(strategy.ask(k_ask, state, N))
+        _, state = strategy.tell(k_tell, trials, state)
+        return state, trials.arch
+
+    state = strategy.init(jax.random.key(0), template(BAND))
+    scan = jax.jit(lambda state: jax.lax.scan(step, state, jnp.arange(30)), compiler_options=QUICK)
+    arch = scan(state)[1]
+    assert all((x >= 0).all() for x in jax.tree.leaves(arch))
+    assert (to_vector(BAND, arch) < choice_counts(BAND)).all()
+    total = np.asarray(jnp.sum(to_vector(BAND, arch), -1))
+    assert (total >= LEAST).all() and (total <= MOST).all()
+    assert len(np.unique(to_vector(BAND, arch).reshape(30 * N, -1), axis=0)) >= 6
+
+
+def test_what_no_mutation_follows_repairs_by_itself() -> None:
+    pairs = sample(BAND, jax.random.key(1), 400)
+    pairs = jax.tree.map(lambda x: x.reshape(200, 2, *x.shape[1:]), pairs)
+    parents = Trials(pairs, weight=jnp.ones((200, 2)))
+    of = lambda link, trials: jax.jit(lambda: link.ask(jax.random.key(2), (), 200, trials).arch)()
+    bare = of(crossover_uniform(), parents)
+    assert not jax.vmap(BAND.is_valid)(bare).all()
+    made = [
+        of(crossover_uniform(space=BAND), parents),
+        of(links.sample_sandwich(BAND), None),
+        of(links.sample_fairly(BAND), None),
+        argmax(BAND, jax.tree.map(lambda c: jnp.zeros((200, *c.shape, c.max())), BAND.num_choices)),
+    ]
+    for arch in (*made, jax.tree.map(lambda x: x[:, 0], pairs)):
+        assert jax.vmap(BAND.is_valid)(arch).all()
+    fine = jax.vmap(BAND.is_valid)(bare)
+    same(jax.tree.map(lambda x: x[fine], bare), jax.tree.map(lambda x: x[fine], made[0]))
+
+
+def test_a_space_without_a_repair_is_not_asked_what_is_valid() -> None:
+    def never(arch: Any) -> jax.Array:
+        raise AssertionError(arch)
+
+    deaf = dataclasses.replace(SPACE, is_valid=never)
+
+    def asked(space: Space) -> Any:
+        children = chain(sample_uniform(space), mutate_resample(space, 0.5))
+        return jax.eval_shape(lambda: children.ask(jax.random.key(0), ((), ()), N).arch)
+
+    assert shapes(asked(deaf)) == shapes(asked(SPACE))
+    with pytest.raises(AssertionError):
+        asked(dataclasses.replace(deaf, repair=_into_band))
 
 
 def are_weights(x: jax.Array, count: np.ndarray) -> None:

@@ -27,8 +27,10 @@ def joint(net: Net, **values: Sequence[float]) -> Net:
     ) -> tuple[Any, Any]:
         return net.apply(params, state, arch["architecture"], x, train=train)
 
+    alone = net.alone
     return net._replace(
         apply=apply,
         space=spaces.joint(net.space, **values),
         bind=lambda arch: net.bind(arch["architecture"]),
+        alone=None if alone is None else lambda arch: alone(arch["architecture"]),
     )

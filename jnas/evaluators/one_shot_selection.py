@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnas.base import Architecture, InputError, Space, choice_counts, from_vector
+from jnas.base import Architecture, InputError, Space, choice_counts, from_vector, repaired
 from jnas.evaluators.shared import Shared, descend_weights, draw_fit
 from jnas.evaluators.training import Examples, Training, forward
 from jnas.nets import Net
@@ -107,7 +107,8 @@ def perturbation_selection(
     (shared, _), (choices, rows) = jax.lax.scan(decide, start, order)
     vector = jnp.zeros(counts.size, jnp.int32).at[order].set(choices)
     without = jnp.zeros((counts.size, widest)).at[order].set(rows)
-    return Selected(from_vector(net.space, vector), shared, without, order)
+    found = repaired(net.space, from_vector(net.space, vector))
+    return Selected(found, shared, without, order)
 
 
 def edge_selection(

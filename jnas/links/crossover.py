@@ -1,7 +1,8 @@
 """Crossover: links that make one child of two parents, leaves `[n, 2, ...]` to `[n, ...]`.
 
 An architecture is read as the sequence of its choices, leaf after leaf. A child carries the metrics
-of its first parent, so that what a link keeps there (a mutation rate) is inherited.
+of its first parent, so that what a link keeps there (a mutation rate) is inherited. With `space`, a
+child that is not valid is repaired; a mutation to the right of a crossover repairs it anyhow.
 """
 
 from collections.abc import Callable
@@ -11,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.base import InputError, Strategy, Trials, on_ask, propose
+from jnas.base import InputError, Space, Strategy, Trials, on_ask, propose, repaired
 from jnas.links.variation import check_rate, happens
 
 
-def crossover_one_point(rate: Any = 1.0) -> Strategy:
+def crossover_one_point(rate: Any = 1.0, space: Space | None = None) -> Strategy:
     """The first parent up to a random cut, the second from there on (Holland 1975).
 
     Args:
       rate: the chance of a crossover; without one, the child is its first parent.
+      space: where not all of its architectures are valid.
 
     Returns:
       A link from `[n, 2]` parents to `[n]` children.
@@ -27,16 +29,17 @@ def crossover_one_point(rate: Any = 1.0) -> Strategy:
     Raises:
       InputError: the rate is not in [0, 1].
     """
-    return _at_points("crossover_one_point", 1, rate)
+    return _at_points("crossover_one_point", 1, rate, space)
 
 
-def crossover_two_point(rate: Any = 1.0) -> Strategy:
+def crossover_two_point(rate: Any = 1.0, space: Space | None = None) -> Strategy:
     """The first parent, but for the stretch between two random cuts, which is the second's.
 
     De Jong 1975. The cuts are distinct, so that every crossover takes genes of both.
 
     Args:
       rate: the chance of a crossover; without one, the child is its first parent.
+      space: where not all of its architectures are valid.
 
     Returns:
       A link from `[n, 2]` parents to `[n]` children.
@@ -44,10 +47,10 @@ def crossover_two_point(rate: Any = 1.0) -> Strategy:
     Raises:
       InputError: the rate is not in [0, 1].
     """
-    return _at_points("crossover_two_point", 2, rate)
+    return _at_points("crossover_two_point", 2, rate, space)
 
 
-def crossover_multi_point(points: int, rate: Any = 1.0) -> Strategy:
+def crossover_multi_point(points: int, rate: Any = 1.0, space: Space | None = None) -> Strategy:
     """The parents in turn, from each of `points` distinct random cuts to the next.
 
     De Jong 1975, "An analysis of the behavior of a class of genetic adaptive systems".
@@ -55,6 +58,7 @@ def crossover_multi_point(points: int, rate: Any = 1.0) -> Strategy:
     Args:
       points: how many cuts, drawn uniformly from the places between two choices.
       rate: the chance of a crossover; without one, the child is its first parent.
+      space: where not all of its architectures are valid.
 
     Returns:
       A link from `[n, 2]` parents to `[n]` children.
@@ -63,10 +67,10 @@ def crossover_multi_point(points: int, rate: Any = 1.0) -> Strategy:
       InputError: the rate is not in [0, 1], there is no point, or (as it is traced) the
         architecture has too few choices for so many cuts.
     """
-    return _at_points("crossover_multi_point", points, rate)
+    return _at_points("crossover_multi_point", points, rate, space)
 
 
-def crossover_uniform(rate: Any = 1.0, swap: Any = 0.5) -> Strategy:
+def crossover_uniform(rate: Any = 1.0, swap: Any = 0.5, space: Space | None = None) -> Strategy:
     """Each choice is the second parent's with a chance of `swap`, else the first's.
 
     Syswerda 1989, "Uniform crossover in genetic algorithms".
@@ -74,6 +78,7 @@ def crossover_uniform(rate: Any = 1.0, swap: Any = 0.5) -> Strategy:
     Args:
       rate: the chance of a crossover; without one, the child is its first parent.
       swap: a probability.
+      space: where not all of its architectures are valid.
 
     Returns:
       A link from `[n, 2]` parents to `[n]` children.
@@ -87,10 +92,10 @@ def crossover_uniform(rate: Any = 1.0, swap: Any = 0.5) -> Strategy:
         bits = jax.random.bits(key, (n, length + 1), jnp.uint32)
         return bits[:, 0], happens(bits[:, 1:], swap)
 
-    return _crossover("crossover_uniform", rate, second)
+    return _crossover("crossover_uniform", rate, second, space)
 
 
-def _at_points(who: str, points: int, rate: Any) -> Strategy:
+def _at_points(who: str, points: int, rate: Any, space: Space | None) -> Strategy:
     if points < 1:
         raise InputError(f"{who}({points}): a crossover cuts at 1 point or more")
 
@@ -105,7 +110,7 @@ def _at_points(who: str, points: int, rate: Any) -> Strategy:
         behind = jnp.sum(np.arange(length) > cuts[..., None], 1)
         return bits[:, 0], behind % 2 == 1
 
-    return _crossover(who, rate, second)
+    return _crossover(who, rate, second, space)
 
 
 def _distinct(bits: jax.Array, bound: int) -> jax.Array:
@@ -120,7 +125,10 @@ def _distinct(bits: jax.Array, bound: int) -> jax.Array:
 
 
 def _crossover(
-    who: str, rate: Any, second: Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]]
+    who: str,
+    rate: Any,
+    second: Callable[[jax.Array, int, int], tuple[jax.Array, jax.Array]],
+    space: Space | None,
 ) -> Strategy:
     """A link that takes the choices `second(key, n, L)` of the second parent.
 
@@ -138,7 +146,9 @@ def _crossover(
         pick = lambda x, mask: jnp.where(mask.reshape(x[:, 0].shape), x[:, 1], x[:, 0])
         child = [pick(x, mask) for x, mask in zip(leaves, parts, strict=True)]
         metrics = jax.tree.map(lambda x: x[:, 0], trials.metrics)
-        return propose(jax.tree.unflatten(tree, child))._replace(metrics=metrics)
+        made = jax.tree.unflatten(tree, child)
+        made = made if space is None else repaired(space, made)
+        return propose(made)._replace(metrics=metrics)
 
     return on_ask(cross)
 

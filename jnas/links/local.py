@@ -1,5 +1,6 @@
 """Local search: climb from neighbour to neighbour, and start again from a local optimum."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,10 +16,13 @@ from jnas.base import (
     choice_counts,
     from_vector,
     propose,
+    repaired,
+    repairs,
     sample,
     settle,
     to_vector,
 )
+from jnas.links.candidates import among, equal
 
 
 class Point(NamedTuple):
@@ -55,7 +59,8 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
     starts of the next climb. One such start is always drawn for beside the neighbours that are
     left, so that neighbours which fail for good cannot hold the search: a neighbourhood is given
     up when 16 starts in a row came back and no neighbour. A row is known by its architecture, so
-    late rows count while they are neighbours still.
+    late rows count while they are neighbours still. Where a neighbour is not valid, what it is
+    repaired to counts as the neighbour.
 
     Args:
       space: the space of the architectures.
@@ -76,7 +81,7 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
         raise InputError(f"space {space.name!r} has one architecture: it has no neighbours")
     place = np.repeat(np.arange(counts.size), counts)
     value = np.concatenate([np.arange(c) for c in counts]).astype(np.int32)
-    own = lambda vector: vector[..., place] == value  # [..., M]: the choices of an architecture
+    around = _around(space) if repairs(space) else _steps(place, value)
 
     def init(key: jax.Array, arch: Architecture) -> Climb:
         del key
@@ -94,9 +99,7 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
         nth = jnp.where(rank < 0, place.size, nth)  # nothing is left of the neighbourhood
         nth = jnp.pad(nth, (0, n - nth.size), constant_values=place.size)
         start = nth == place.size
-        i = jnp.minimum(nth, place.size - 1)
-        here = np.arange(counts.size) == jnp.asarray(place)[i][:, None]
-        near = jnp.where(here, jnp.asarray(value)[i][:, None], state.centre.vector)
+        near = around.at(state.centre.vector, jnp.minimum(nth, place.size - 1))
         random = to_vector(space, sample(space, k_start, n))
         vectors = jnp.where(start[:, None], random, near)
         return propose(from_vector(space, vectors))._replace(trace=start)
@@ -105,9 +108,9 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
         del key
         trials = settle(trials, "hill_climb")
         live, x = trials.weight > 0, to_vector(space, trials.arch)
-        differs = x != state.centre.vector
-        near = live & (jnp.sum(differs, -1) == 1) & jnp.isfinite(state.centre.score)
-        seen = state.seen | jnp.any(near[:, None] & differs[:, place] & own(x), 0)
+        which = around.match(state.centre.vector, x)
+        near = live & jnp.any(which, -1) & jnp.isfinite(state.centre.score)
+        seen = state.seen | jnp.any(near[:, None] & which, 0)
         better = _best(state.better, x, trials.score, near)
         begun = live & trials.trace
         start = _best(state.start, x, trials.score, begun)
@@ -121,12 +124,11 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
         stuck = done & ~up & jnp.any(live)
         restart = stuck & (ready >= starts)
 
-        moved = better.vector != state.centre.vector
         none = Point(state.centre.vector, jnp.float32(-jnp.inf))
         centre = _pick(climb, better, _pick(restart, start, _pick(stuck, none, state.centre)))
         found = stuck & jnp.all(seen) & jnp.isfinite(state.centre.score)
-        seen = jnp.where(climb, moved[place] & seen | own(better.vector), seen)
-        seen = jnp.where(stuck, ~restart | own(start.vector), seen)
+        seen = jnp.where(climb, around.shared(state.centre.vector, better.vector, seen), seen)
+        seen = jnp.where(stuck, ~restart | around.own(start.vector), seen)
         return trials, Climb(
             centre,
             _pick(climb | stuck, none, better),
@@ -138,6 +140,64 @@ def hill_climb(space: Space, steepest: bool = True, starts: int = 1) -> Strategy
         )
 
     return Strategy(init, ask, tell)
+
+
+class _Around(NamedTuple):
+    """The M neighbours of an architecture, one for each choice of each place.
+
+    at: `(centre int32[L], i int32[n]) -> int32[n, L]`, neighbours by their numbers.
+    match: `(centre, x int32[n, L]) -> bool[n, M]`, which neighbours the rows are; none is the
+      centre.
+    own: `centre -> bool[M]`, which of its neighbours are the centre itself.
+    shared: `(old, new, seen bool[M]) -> bool[M]`, which neighbours of the new centre are that
+      itself, the old centre, or a neighbour of that which has been seen.
+    """
+
+    at: Callable[..., jax.Array]
+    match: Callable[..., jax.Array]
+    own: Callable[..., jax.Array]
+    shared: Callable[..., jax.Array]
+
+
+def _steps(place: np.ndarray, value: np.ndarray) -> _Around:
+    """Neighbours that put the choice `value[i]` at `place[i]`."""
+    own = lambda vector: vector[..., place] == value  # [..., M]: the choices of an architecture
+
+    def at(centre: jax.Array, i: jax.Array) -> jax.Array:
+        here = np.arange(centre.size) == jnp.asarray(place)[i][:, None]
+        return jnp.where(here, jnp.asarray(value)[i][:, None], centre)
+
+    def match(centre: jax.Array, x: jax.Array) -> jax.Array:
+        differs = x != centre
+        one = jnp.sum(differs, -1) == 1
+        return one[:, None] & differs[:, place] & own(x)
+
+    def shared(old: jax.Array, new: jax.Array, seen: jax.Array) -> jax.Array:
+        return (new != old)[place] & seen | own(new)
+
+    return _Around(at, match, own, shared)
+
+
+def _around(space: Space) -> _Around:
+    """Neighbours that are repaired where they are not valid; several may be the same."""
+    counts = choice_counts(space)
+    place = np.repeat(np.arange(counts.size), counts)
+    steps = _steps(place, np.concatenate([np.arange(c) for c in counts]).astype(np.int32))
+
+    def at(centre: jax.Array, i: jax.Array) -> jax.Array:
+        return to_vector(space, repaired(space, from_vector(space, steps.at(centre, i))))
+
+    every = lambda centre: at(centre, jnp.arange(place.size))
+    own = lambda centre: jnp.all(every(centre) == centre, -1)
+
+    def match(centre: jax.Array, x: jax.Array) -> jax.Array:
+        return equal(x, every(centre)) & jnp.any(x != centre, -1)[:, None]
+
+    def shared(old: jax.Array, new: jax.Array, seen: jax.Array) -> jax.Array:
+        near = every(new)
+        return among(near, every(old), seen) | jnp.all(near == new, -1) | jnp.all(near == old, -1)
+
+    return _Around(at, match, own, shared)
 
 
 def _best(old: Point, vectors: jax.Array, scores: jax.Array, allowed: jax.Array) -> Point:

@@ -1,5 +1,6 @@
 """Policies: distributions over architectures, with parameters that a policy gradient can move."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,7 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.base import Architecture, InputError, Space, choice_counts, from_vector, to_vector
+from jnas.base import (
+    Architecture,
+    InputError,
+    Space,
+    choice_counts,
+    from_vector,
+    repaired,
+    repairs,
+    to_vector,
+)
 from jnas.links.sums import entropy, log_softmax, spread, total
 
 NEVER = -1e9  # the logit of a choice that a place does not have: finite, so that 0 * NEVER is 0
@@ -22,11 +32,14 @@ class Policy(NamedTuple):
       architectures, given the choices before it. Along an axis, `log_prob` adds up to the
       logarithm of the probability of the architecture, and `entropy`, on average over samples, to
       the entropy of the distribution.
+    repair: makes sampled architectures valid, None where all are. The learner proposes them
+      repaired, and learns from them as they were sampled.
     """
 
     init: Callable[[jax.Array], Any]
     sample: Callable[[Any, jax.Array, int], Architecture]
     evaluate: Callable[[Any, Architecture], tuple[jax.Array, jax.Array]]
+    repair: Callable[[Architecture], Architecture] | None = None
 
 
 def categorical_policy(space: Space, init_scale: float = 0.0) -> Policy:
@@ -56,7 +69,7 @@ def categorical_policy(space: Space, init_scale: float = 0.0) -> Policy:
         x = to_vector(space, arch)
         return _of_choices(spread(params, x.shape[0]) + absent, x)
 
-    return Policy(init, sample, evaluate)
+    return Policy(init, sample, evaluate, _repair(space))
 
 
 def lstm_controller(
@@ -162,7 +175,7 @@ def lstm_controller(
         x = to_vector(space, arch)
         return _of_choices(emit(params, x.shape[0], lambda _, choice: choice, x.T)[1], x)
 
-    return Policy(init, sample, evaluate)
+    return Policy(init, sample, evaluate, _repair(space))
 
 
 def _lstm(
@@ -172,6 +185,10 @@ def _lstm(
     enter, forget, leave, new = jnp.split(jnp.concatenate([x, output], -1) @ weights, 4, -1)
     cell = jax.nn.sigmoid(forget) * cell + jax.nn.sigmoid(enter) * jnp.tanh(new)
     return jax.nn.sigmoid(leave) * jnp.tanh(cell), cell
+
+
+def _repair(space: Space) -> Callable[[Architecture], Architecture] | None:
+    return functools.partial(repaired, space) if repairs(space) else None
 
 
 def _absent(space: Space) -> np.ndarray:

@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jnas.base import Architecture, Space, Strategy, Trials, from_vector, propose, settle, to_vector
+from jnas.base import (
+    Architecture,
+    Space,
+    Strategy,
+    Trials,
+    from_vector,
+    propose,
+    repaired,
+    settle,
+    to_vector,
+)
 from jnas.links.q_functions import QFunction, allowed_choices, before
 from jnas.links.temporal_difference import (
     Learned,
@@ -111,7 +121,7 @@ def q_learning(
 
         empty = jnp.full((n, places), -1, jnp.int32)
         x, _ = jax.lax.scan(step, empty, (jnp.arange(places), bits, allowed))
-        return propose(from_vector(space, x))
+        return propose(repaired(space, from_vector(space, x)))
 
     def tell(key: jax.Array, trials: Trials, state: QState) -> tuple[Trials, QState]:
         trials = settle(trials, "q_learning")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jnas.base import Architecture, InputError, Strategy, Trials, propose, settle
+from jnas.base import Architecture, InputError, Strategy, Trials, propose, rows, settle
 from jnas.links.policies import Policy
 from jnas.links.sums import mean, total
 
@@ -20,6 +20,12 @@ class PolicyState(NamedTuple):
 class Asked(NamedTuple):
     arch: Any  # as it was proposed, leaves [n, ...]
     log_prob: jax.Array  # f32[n, L], under the policy of that time
+
+
+class Mended(NamedTuple):
+    sampled: Any  # architectures as the policy drew them, leaves [n, ...]
+    valid: Any  # as they were proposed
+    trace: Any  # of the learner
 
 
 def reinforce(
@@ -139,16 +145,28 @@ def _learner(
         if trials is not None:
             raise ValueError(f"{name} proposes from its own policy: put it first in the chain.")
         arch = policy.sample(state.params, key, n)
-        return propose(arch)._replace(trace=remember(state.params, arch))
+        trace = remember(state.params, arch)
+        if policy.repair is None:
+            return propose(arch)._replace(trace=trace)
+        valid = policy.repair(arch)
+        return propose(valid)._replace(trace=Mended(arch, valid, trace))
 
     def tell(key: jax.Array, trials: Trials, state: PolicyState) -> tuple[Trials, PolicyState]:
         del key
         trials = settle(trials, name)
         told = jnp.any(trials.weight > 0)  # a gradient of 0 would still move Adam
         keep = lambda new, old: jnp.where(told, new, old)
-        return trials, jax.tree.map(keep, learn(state, trials), state)
+        seen = trials if policy.repair is None else _as_sampled(trials)
+        return trials, jax.tree.map(keep, learn(state, seen), state)
 
     return Strategy(init, ask, tell)
+
+
+def _as_sampled(trials: Trials) -> Trials:
+    """Trials as the policy drew them, since what it did is what was worth the score."""
+    own = _same(trials.trace.valid, trials.arch)
+    arch = rows(own, trials.trace.sampled, trials.arch)
+    return trials._replace(arch=arch, trace=trials.trace.trace)
 
 
 def _step(

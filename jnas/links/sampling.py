@@ -18,8 +18,10 @@ from jnas.base import (
     from_vector,
     on_ask,
     propose,
+    repaired,
     sample,
     settle,
+    template,
     to_vector,
 )
 from jnas.links.variation import by_place
@@ -27,12 +29,12 @@ from jnas.links.variation import by_place
 
 def largest(space: Space) -> Architecture:
     """The architecture whose every choice is the last: the largest where choices rise."""
-    return jax.tree.map(lambda c: jnp.asarray(c - 1, jnp.int32), space.num_choices)
+    return repaired(space, jax.tree.map(lambda c: jnp.asarray(c - 1, jnp.int32), space.num_choices))
 
 
 def smallest(space: Space) -> Architecture:
     """The architecture whose every choice is the first: the smallest where choices rise."""
-    return jax.tree.map(lambda c: jnp.zeros(c.shape, jnp.int32), space.num_choices)
+    return template(space)
 
 
 def enlarge(space: Space, ordered: Any) -> Callable[[Architecture], Architecture]:
@@ -44,7 +46,8 @@ def enlarge(space: Space, ordered: Any) -> Callable[[Architecture], Architecture
     """
     rising, counts = _rising(space, ordered), choice_counts(space)
     last = jnp.asarray(counts - 1, jnp.int32)
-    return lambda arch: from_vector(space, jnp.where(rising, last, to_vector(space, arch)))
+    top = lambda arch: from_vector(space, jnp.where(rising, last, to_vector(space, arch)))
+    return lambda arch: repaired(space, top(arch))
 
 
 def fair_rows(space: Space) -> int:
@@ -79,7 +82,8 @@ def sample_fairly(space: Space) -> Strategy:
         row = np.arange(most)
         turn, at = row[:, None] // counts, row[:, None] % counts  # [K, L]
         rows = order[:, turn, np.arange(counts.size), at]
-        return propose(from_vector(space, rows.reshape(-1, counts.size)[:n]))
+        fair = from_vector(space, rows.reshape(-1, counts.size)[:n])
+        return propose(repaired(space, fair))
 
     return on_ask(fair)
 
@@ -108,7 +112,8 @@ def sample_sandwich(space: Space, ordered: Any = None) -> Strategy:
         x = to_vector(space, sample(space, key, n))
         row = jnp.arange(n)[:, None]
         x = jnp.where((row == 0) & rising, counts - 1, x)
-        return propose(from_vector(space, jnp.where((row == 1) & rising, 0, x)))
+        x = jnp.where((row == 1) & rising, 0, x)
+        return propose(repaired(space, from_vector(space, x)))
 
     return on_ask(between)
 
@@ -159,7 +164,8 @@ def open_gradually(space: Space, stages: Sequence[tuple[int, Any]]) -> Strategy:
         # this point is taken: in whole numbers, so that the ends stay where they are.
         fine = x * room
         within = below(k_squeeze, x.shape, room)
-        return propose(from_vector(space, jnp.asarray(counts) - room + (fine + within) // counts))
+        x = jnp.asarray(counts) - room + (fine + within) // counts
+        return propose(repaired(space, from_vector(space, x)))
 
     def tell(key: jax.Array, trials: Trials, state: Told) -> tuple[Trials, Told]:
         del key

@@ -18,6 +18,7 @@ from jnas.base import (
     choice_counts,
     from_vector,
     propose,
+    repaired,
     rows,
     sample,
     settle,
@@ -202,6 +203,7 @@ def tpe(
         kept = memory.ask(k_memory, state, n)
         good, bad, ready = model(kept)
         x = sample_density(space, k_draw, good, n * candidates)
+        x = to_vector(space, repaired(space, from_vector(space, x)))
         gain = score(good, x) - score(bad, x)
         if not repeats:
             known = among(x, to_vector(space, kept.arch), kept.weight > 0)

@@ -1,4 +1,8 @@
-"""Variation: links that make new architectures, from nothing or from one parent each."""
+"""Variation: links that make new architectures, from nothing or from one parent each.
+
+Where a space has architectures that are not valid, a mutation is drawn until the child is valid, 8
+times at most, and the child is repaired then.
+"""
 
 from typing import Any
 
@@ -15,6 +19,8 @@ from jnas.base import (
     from_vector,
     on_ask,
     propose,
+    repaired,
+    repairs,
     sample,
     to_vector,
 )
@@ -43,11 +49,11 @@ def mutate_one(space: Space) -> Strategy:
 
     def change(key: jax.Array, trials: Trials | None, n: int) -> Trials:
         x = _parents("mutate_one", space, trials, n)
-        bits = jax.random.bits(key, (n, 2), jnp.uint32)  # as in `below`
-        hit = nth == bits[:, :1] % free
-        step = 1 + bits[:, 1:] % np.maximum(counts - 1, 1).astype(np.uint32)
+        bits = jax.random.bits(key, _draws(space, (n, 2)), jnp.uint32)  # as in `below`
+        hit = nth == bits[..., :1] % free
+        step = 1 + bits[..., 1:] % np.maximum(counts - 1, 1).astype(np.uint32)
         moved = (x + step.astype(jnp.int32)) % counts
-        return propose(from_vector(space, jnp.where(hit & (counts > 1), moved, x)))
+        return _children(space, jnp.where(hit & (counts > 1), moved, x))
 
     return on_ask(change)
 
@@ -154,11 +160,30 @@ def _mutation(who: str, space: Space, rate: Any, places: np.ndarray, change: Any
 
     def mutate(key: jax.Array, trials: Trials | None, n: int) -> Trials:
         x = _parents(who, space, trials, n)
-        bits = jax.random.bits(key, x.shape, jnp.uint32)
+        bits = jax.random.bits(key, _draws(space, x.shape), jnp.uint32)
         hit = happens(bits, jnp.asarray(rate)[..., None])
-        return propose(from_vector(space, jnp.where(hit & places, change(bits, x), x)))
+        return _children(space, jnp.where(hit & places, change(bits, x), x))
 
     return on_ask(mutate)
+
+
+TRIES = 8  # mutants of a parent, of which the first valid one is its child
+
+
+def _draws(space: Space, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the random bits: several for each child where a mutant may be invalid."""
+    return (TRIES, *shape) if repairs(space) else shape
+
+
+def _children(space: Space, x: jax.Array) -> Trials:
+    """Trials of the mutants int32[n, L], or of the first valid ones of int32[TRIES, n, L].
+
+    Where none is valid the first is repaired, which may make it equal to its parent.
+    """
+    if x.ndim == 3:
+        valid = jax.vmap(jax.vmap(space.is_valid))(from_vector(space, x))
+        x = jnp.take_along_axis(x, jnp.argmax(valid, 0)[None, :, None], 0)[0]
+    return propose(repaired(space, from_vector(space, x)))
 
 
 def _parents(who: str, space: Space, trials: Trials | None, n: int) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jnas.nets.autoformer import autoformer
 from jnas.nets.cells import nas_bench_201
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
@@ -9,12 +10,17 @@ from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
+from jnas.nets.nas_bench_101 import nas_bench_101
+from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
+    "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
+    "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "transformer": transformer,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
 SUPERNETS: dict[str, Callable[..., Net]] = {"darts": darts_supernet}
@@ -26,11 +32,14 @@ __all__ = [
     "OneOf",
     "Repeat",
     "Slim",
+    "autoformer",
     "count_flops",
     "count_params",
     "darts",
     "darts_supernet",
     "functional",
     "mlp",
+    "nas_bench_101",
     "nas_bench_201",
+    "transformer",
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas.base import Architecture
+from jnas.base import Architecture, template
 from jnas.nets.choices import OneOf, Repeat, Searchable, Slim, relaxed
 from jnas.nets.functional import Net
 
@@ -27,7 +27,9 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
 
     A parameter counts where every `OneOf` above it chose its branch and every `Repeat` above it
     runs its block. Of a layer under `Slim` the chosen channels count; inputs of the layer that
-    follows count in full. A module whose `trains_only` is true does not count: an auxiliary head.
+    follows count in full. A module with a method `used` says itself which places of the axes of its
+    parameters count (`jnas.nets.narrow`); one whose `trains_only` is true, an auxiliary head, does
+    not count.
 
     Args:
       net: the network.
@@ -51,7 +53,14 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         if getattr(module, "trains_only", False):
             return total
         parts = list(nnx.iter_children(module))
-        for shape in (p.shape[len(above.stack) :] for _, p in parts if isinstance(p, nnx.Param)):
+        own = module.used(values) if hasattr(module, "used") else {}
+        for key, part in parts:
+            if not isinstance(part, nnx.Param):
+                continue
+            shape = part.shape[len(above.stack) :]
+            if key in own:
+                total = total + _kept(shape, own[key])
+                continue
             slim = above.widest and shape and shape[-1] == above.widest
             total = total + math.prod(shape[:-1]) * (above.width if slim else math.prod(shape[-1:]))
         choosing = isinstance(module, Searchable) and len(module.labels) > 1
@@ -86,23 +95,39 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
     return jnp.sum(visit(net.module(), _Above()))
 
 
-def count_flops(net: Net, arch: Architecture, shape: tuple[int, ...]) -> int:
+def _kept(shape: tuple[int, ...], axes: tuple) -> Any:
+    """How many numbers of an array are used, of whose last axes those of some places are."""
+    found: Any = math.prod(shape[: len(shape) - len(axes)])
+    for size, kept in zip(shape[-len(axes) :], axes, strict=True):
+        found = found * (size if kept is None else jnp.sum(kept, -1))
+    return found
+
+
+def count_flops(net: Net, arch: Architecture, shape: Any) -> int:
     """The multiply-adds of one forward pass, read off the traced program.
 
-    Products and convolutions count; additions, normalisation and pooling do not.
+    Products and convolutions count; additions, normalisation and pooling do not. Of a network that
+    masks what an architecture does not use (`net.alone`) the small network is traced.
 
     Args:
       net: the network.
       arch: one architecture of concrete ints.
-      shape: of one input, without the batch.
+      shape: of one input, without the batch; or a pytree of `jax.ShapeDtypeStruct` for inputs that
+        are not one array of floats.
 
     Returns:
       An exact number.
     """
     fixed = jax.tree.map(np.asarray, arch)
+    if net.alone is not None:
+        net = net.alone(fixed)
+        fixed = jax.tree.map(np.asarray, template(net.space))
+    if isinstance(shape, tuple) and all(isinstance(n, int) for n in shape):
+        shape = jax.ShapeDtypeStruct(shape, jnp.float32)
+    one = jax.tree.map(lambda s: jax.ShapeDtypeStruct((1, *s.shape), s.dtype), shape)
     params, state = jax.eval_shape(net.init, jax.random.key(0))
     run = lambda p, s, x: net.apply(p, s, fixed, x)[0]
-    traced = jax.make_jaxpr(run)(params, state, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+    traced = jax.make_jaxpr(run)(params, state, one)
     return _multiply_adds(traced.jaxpr)
 
 

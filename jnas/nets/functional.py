@@ -25,6 +25,8 @@ class Net(NamedTuple):
     space: what there is to choose.
     module: `() -> nnx.Module`, the abstract network (shapes only).
     bind: `arch -> {name: choice}`.
+    alone: of a network that masks what an architecture does not use: `arch -> Net` of the small
+      network by itself, for an architecture of concrete ints. Its space has a single architecture.
     """
 
     init: Callable[[jax.Array], tuple[Any, Any]]
@@ -32,6 +34,7 @@ class Net(NamedTuple):
     space: Space
     module: Callable[[], nnx.Module]
     bind: Callable[[Architecture], dict[str, Any]]
+    alone: Callable[[Architecture], "Net"] | None = None
 
 
 def functional(

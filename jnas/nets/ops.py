@@ -17,6 +17,7 @@ __all__ = [
     "batch_norm",
     "conv",
     "depthwise",
+    "max_pool_2x2",
     "max_pool_3x3",
     "relu_conv_norm",
 ]
@@ -60,6 +61,12 @@ def max_pool_3x3(x: jax.Array, stride: int = 1) -> jax.Array:
         parts = [jax.lax.slice_in_dim(padded, i, i + size, stride, axis) for i in range(3)]
         x = functools.reduce(jnp.maximum, parts)
     return x
+
+
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """The largest of 2x2 blocks at stride 2; height and width are even."""
+    b, h, w, c = x.shape
+    return jnp.max(x.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4))
 
 
 def avg_pool_2x2(x: jax.Array) -> jax.Array:

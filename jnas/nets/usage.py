@@ -61,7 +61,8 @@ def _visit(module: nnx.Module, above: _Above, values: dict, found: dict[int, Any
     """Notes for the parameters of a module, by their identity, where they are used."""
     lead = len(above.shared)
     parts = list(nnx.iter_children(module))
-    for _, part in parts:
+    own = module.used(values) if hasattr(module, "used") else {}
+    for key, part in parts:
         if isinstance(part, nnx.Param):
             rank = len(part.shape)
             mask = above.used.reshape(*above.used.shape, *(1,) * (rank - above.used.ndim))
@@ -70,10 +71,16 @@ def _visit(module: nnx.Module, above: _Above, values: dict, found: dict[int, Any
                 if kept.shape[-1] == part.shape[-1]:
                     between = (1,) * (rank - kept.ndim)
                     mask = mask & kept.reshape(*kept.shape[:-1], *between, kept.shape[-1])
+            for axis, kept in enumerate(reversed(own.get(str(key), ()))):
+                if kept is not None:
+                    places = jnp.asarray(kept) > 0
+                    between = (1,) * (rank - places.ndim - axis)
+                    shape = (*places.shape[:-1], *between, places.shape[-1], *(1,) * axis)
+                    mask = mask & places.reshape(shape)
             before = found.get(id(part))  # a module may stand at two places
             found[id(part)] = mask if before is None else before | mask
     taken = None
-    if isinstance(module, Searchable) and len(module.labels) > 1:
+    if isinstance(module, OneOf | Repeat | Slim) and len(module.labels) > 1:
         taken = _taken(module, above, values)
     if isinstance(module, OneOf):
         for i, option in enumerate(module.options):

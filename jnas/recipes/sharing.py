@@ -347,7 +347,7 @@ def _evolution(
     """
     _positive(population=population, generations=generations)
     mutated = chain(keep_best(parents), select_uniform(), mutate_resample(space, mutation))
-    crossed = chain(keep_best(parents), select_uniform(arity=2), crossover_uniform())
+    crossed = chain(keep_best(parents), select_uniform(arity=2), crossover_uniform(space=space))
     uniform = sample_uniform(space)
     children = mixture(uniform, mixture(mutated, crossed, 0.5), IMMIGRANTS)
     strategy = mixture(uniform, children, first(population))

@@ -3,16 +3,33 @@
 from collections.abc import Callable
 
 from jnas.base import Space
+from jnas.spaces.autoformer import autoformer
 from jnas.spaces.darts import darts, darts_supernet
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
+from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
+from jnas.spaces.transformer import transformer
 
 SPACES: dict[str, Callable[..., Space]] = {
+    "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
     "mlp": mlp,
+    "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "transformer": transformer,
 }
 
-__all__ = ["SPACES", "Joint", "darts", "darts_supernet", "joint", "mlp", "nas_bench_201"]
+__all__ = [
+    "SPACES",
+    "Joint",
+    "autoformer",
+    "darts",
+    "darts_supernet",
+    "joint",
+    "mlp",
+    "nas_bench_101",
+    "nas_bench_201",
+    "transformer",
+]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas.base import Architecture, InputError, Space, size
+from jnas.base import Architecture, InputError, Space, repairs, size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,10 @@ def joint(space: Space, **values: Sequence[float]) -> Joint:
     many, order = size(rest), space.order
     if order is not None:
         order = (order[:, None] * many + np.arange(many)).ravel().astype(np.int32)
+    mended: dict[str, Any] = {}
+    if repairs(space):
+        mend = lambda arch: {**arch, "architecture": space.repair(of_net(arch))}
+        mended = {"repair": mend}
     named = space.labels
     if named is None:
         named = jax.tree.map(lambda c: None, space.num_choices)
@@ -91,6 +95,7 @@ def joint(space: Space, **values: Sequence[float]) -> Joint:
         edges=None if space.edges is None else lift(space.edges),
         graph=space.graph,  # the places of the architecture come first
         values=fixed,
+        **mended,
     )
 
 
