@@ -15,12 +15,16 @@ from sklearn import metrics as sklearn_metrics
 
 from jnas.base import InputError, Trials, propose, sample
 from jnas.configs import job_of, network_of
-from jnas.evaluators import TASKS, Augment, Examples, Training, bilevel, train, weight_sharing
-from jnas.evaluators import tasks
-from jnas.evaluators.metrics import measure
+from jnas.evaluators import (
+    TASKS,
+    Augment,
+    Examples,
+    Training,
+    tasks,
+    train,
+)
 from jnas.evaluators.sequences import collapse, edit_distance, until
 from jnas.evaluators.tasks import Task
-from jnas.nets import OneOf, functional
 from jnas.problems import task_of
 
 RNG = np.random.default_rng(0)

@@ -8,6 +8,7 @@ from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
 from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
+from jnas.nets.dense import dense
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
@@ -17,6 +18,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "dense": dense,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
@@ -37,6 +39,7 @@ __all__ = [
     "count_params",
     "darts",
     "darts_supernet",
+    "dense",
     "functional",
     "mlp",
     "nas_bench_101",

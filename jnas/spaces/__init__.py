@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jnas.base import Space
 from jnas.spaces.autoformer import autoformer
 from jnas.spaces.darts import darts, darts_supernet
+from jnas.spaces.dense import dense
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
 from jnas.spaces.nas_bench_101 import nas_bench_101
@@ -15,6 +16,7 @@ SPACES: dict[str, Callable[..., Space]] = {
     "autoformer": autoformer,
     "darts": darts,
     "darts_supernet": darts_supernet,
+    "dense": dense,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
@@ -27,6 +29,7 @@ __all__ = [
     "autoformer",
     "darts",
     "darts_supernet",
+    "dense",
     "joint",
     "mlp",
     "nas_bench_101",
