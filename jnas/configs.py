@@ -248,9 +248,8 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
     fit_on = examples(dataset, dataset.train)
     last = {k: v for k, v in section(config, "final").items() if k not in options}
     task = task_of(config, dataset)
-    check_training(
-        training_of({**settings, **last}, "final"), fit_on, task
-    )  # before hours of search
+    after = training_of({**settings, **last}, "final")
+    check_training(after, fit_on, task)  # before hours of search
     training = training_of(settings, "train")
     evaluator = train(
         net,

@@ -1,4 +1,4 @@
-"""Tasks: every metric against scikit-learn or a naive count, and a training of each kind of data."""
+"""Tasks: every metric against scikit-learn or a naive count, and what a training may do."""
 
 import itertools
 from typing import Any
@@ -245,10 +245,6 @@ def test_until_counts_what_comes_before_the_end() -> None:
 
 
 # --------------------------------------------------------------------------- in evaluators
-
-
-class _Lookup:
-    """A table of outputs by the first token of an input, plain or negated."""
 
 
 def test_what_a_training_may_do_depends_on_the_task() -> None:

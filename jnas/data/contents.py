@@ -98,7 +98,9 @@ def _builder(name_: str, source: Source, contents: Contents) -> Any:
     """A TFDS builder class."""
     import tensorflow_datasets as tfds
 
-    class Own(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    base: Any = tfds.core.GeneratorBasedBuilder
+
+    class Own(base, skip_registration=True):  # type: ignore[call-arg]
         name = name_
         VERSION = tfds.core.Version(source.version)
         BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=source.variant)] if source.variant else []

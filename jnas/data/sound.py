@@ -4,6 +4,7 @@ import functools
 import wave
 from math import gcd
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,7 @@ def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 # --------------------------------------------------------------------------------- log-mel
 
 
-def mel(hertz: np.ndarray) -> np.ndarray:
+def mel(hertz: Any) -> Any:
     """Mels of frequencies: `2595 log10(1 + f / 700)` (O'Shaughnessy 1987)."""
     return 2595 * np.log10(1 + np.asarray(hertz) / 700)
 

@@ -128,6 +128,6 @@ def pairs(path: str = "") -> Source:
             what = f"line {bad[0]} has none" if bad else f"it has {len(rows)} lines, of at least 10"
             raise InputError(f"{path!r}: every line needs two texts and a tab between; {what}")
         order = np.random.RandomState(0).permutation(len(rows))
-        return pairs_contents(f"Pairs of {path}.", [rows[i] for i in order], len(rows) // 5)  # type: ignore[misc]
+        return pairs_contents(f"Pairs of {path}.", [rows[i] for i in order], len(rows) // 5)
 
     return Source("1.0.0", hashlib.sha256(raw).hexdigest()[:16], make)
