@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -115,7 +114,7 @@ def check_fit(net: Net, dataset: data.Dataset, task: Task) -> None:
 
     def run(key: jax.Array) -> Any:
         params, state = net.init(key)
-        rows = jnp.zeros(2, jnp.int32)
+        rows: Any = np.zeros(2, int)
         outputs, _ = net.apply(params, state, template(net.space), some.inputs(rows))
         y = some.labels(rows)
         if task.name != "ctc" and jax.tree.leaves(y)[0].ndim + 1 < outputs.ndim:
