@@ -12,6 +12,8 @@ from jnas.nets.dense import dense
 from jnas.nets.functional import Net, functional
 from jnas.nets.mlp import mlp
 from jnas.nets.nas_bench_101 import nas_bench_101
+from jnas.nets.sequence import sequence
+from jnas.nets.tc_resnet import tc_resnet
 from jnas.nets.transformer import transformer
 
 NETS: dict[str, Callable[..., Net]] = {
@@ -22,6 +24,8 @@ NETS: dict[str, Callable[..., Net]] = {
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "sequence": sequence,
+    "tc_resnet": tc_resnet,
     "transformer": transformer,
 }
 # Of the spaces whose own networks do not take relaxed architectures.
@@ -44,5 +48,7 @@ __all__ = [
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
+    "sequence",
+    "tc_resnet",
     "transformer",
 ]

@@ -125,9 +125,7 @@ class NarrowNorm(BatchNorm):
 class NarrowLinear(nnx.Linear):
     """A linear layer with bias whose inputs and outputs have a width each, given by its name."""
 
-    def __init__(
-        self, inputs: int, outputs: int, *, into: str = "", out: str = "", rngs: nnx.Rngs
-    ):
+    def __init__(self, inputs: int, outputs: int, *, into: str = "", out: str = "", rngs: nnx.Rngs):
         super().__init__(inputs, outputs, kernel_init=lecun_uniform, rngs=rngs)
         self.into, self.out = Width(inputs, into), Width(outputs, out)
 

@@ -10,6 +10,8 @@ from jnas.spaces.joint import Joint, joint
 from jnas.spaces.mlp import mlp
 from jnas.spaces.nas_bench_101 import nas_bench_101
 from jnas.spaces.nas_bench_201 import nas_bench_201
+from jnas.spaces.sequence import sequence
+from jnas.spaces.tc_resnet import tc_resnet
 from jnas.spaces.transformer import transformer
 
 SPACES: dict[str, Callable[..., Space]] = {
@@ -20,6 +22,8 @@ SPACES: dict[str, Callable[..., Space]] = {
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
+    "sequence": sequence,
+    "tc_resnet": tc_resnet,
     "transformer": transformer,
 }
 
@@ -34,5 +38,7 @@ __all__ = [
     "mlp",
     "nas_bench_101",
     "nas_bench_201",
+    "sequence",
+    "tc_resnet",
     "transformer",
 ]
