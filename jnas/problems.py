@@ -53,33 +53,36 @@ def task_of(config: ConfigDict, dataset: data.Dataset) -> Task:
     return call("task", make, **{**settings, **known})
 
 
-def shape_of(dataset: data.Dataset) -> dict[str, int]:
+def shape_of(dataset: data.Dataset) -> dict[str, Any]:
     """What a network has to know of a data set: `classes`, its outputs, and of its inputs
 
     - images: `image` (height and width) and `inputs` (channels);
     - vectors: the same, as images of 1 x 1;
-    - series: `length` (frames) and `features`;
+    - series: `length` (frames), `features`, whether the last of these says where frames are
+      (`padded`), and `output`, which is `ctc` for that task, else `classes`;
     - tokens: `length` and `vocabulary`; of two sequences `target_length` too.
 
     Raises:
       InputError: its images are not square, or its inputs are none of these.
     """
     shape, told = dataset.shape, f"data {dataset.name!r} has shape {dataset.shape}"
-    found = {"classes": dataset.num_classes}
+    found: dict[str, Any] = {"classes": dataset.num_classes}
     if dataset.task == "sequence_to_sequence":
         lengths = {"length": shape[0], "target_length": dataset.facts["target_length"]}
         return {**found, **lengths, "vocabulary": dataset.num_classes}
     if dataset.task == "language_model":
         return {**found, "length": shape[0], "vocabulary": dataset.num_classes}
     if len(shape) == 2:
-        return {**found, "length": shape[0], "features": shape[1]}
+        kind = "ctc" if dataset.task == "ctc" else "classes"
+        series = {"length": shape[0], "features": shape[1], "output": kind}
+        return {**found, **series, "padded": bool(dataset.facts.get("mask"))}
     whole = (1, 1, *shape) if len(shape) == 1 else shape  # a vector: 1 x 1
     if len(whole) != 3 or whole[0] != whole[1]:
         raise InputError(f"{told}: square images, vectors, series or tokens needed")
     return {**found, "image": whole[0], "inputs": whole[2]}
 
 
-def fitting(make: Callable, dataset: data.Dataset) -> dict[str, int]:
+def fitting(make: Callable, dataset: data.Dataset) -> dict[str, Any]:
     """Of `shape_of` what a network's factory takes.
 
     A factory that knows images alone gets series as vectors.
