@@ -393,7 +393,7 @@ def _filled(split: Split, mean: np.ndarray, mask: bool) -> Split:
 
 def _facts(features: _Features, rows: Split) -> dict[str, Any]:
     """What a task and a network have to know, besides shapes."""
-    facts = {k: v for k, v in features.facts.items() if k not in ("task", "classes")}
+    facts = {k: v for k, v in features.facts.items() if v and k not in ("task", "classes")}
     if features.task != "super_resolution":
         facts.pop("factor", None)
     if features.task == "regression":
