@@ -279,6 +279,27 @@ def test_wav_folders_become_frames_of_their_length(tmp_path: Path) -> None:
     assert (loudest[y == 0].min() > loudest[y == 1].max())  # fmt: skip
 
 
+def test_sounds_with_transcripts_become_labels_for_ctc(tmp_path: Path) -> None:
+    words = ["ab", "b", "cab", "ba c", "a", "abc", "cc"]
+    for i in range(len(words)):
+        with wave.open(str(tmp_path / f"{i}.wav"), "wb") as f:
+            f.setnchannels(1)
+            f.setsampwidth(2)
+            f.setframerate(8000)
+            f.writeframes(RNG.integers(-999, 999, 900 + 80 * i).astype("<i2").tobytes())
+    table = tmp_path / "transcripts.tsv"
+    table.write_text("\n".join(f"{i}.wav\t{w}" for i, w in enumerate(words)))
+    options = {"path": str(tmp_path), "rate": 8000, "mels": 8, "window": 200, "hop": 80}
+    found = data.load("wav_transcripts", data_dir=tmp_path / "d", options=options)
+    assert found.task == "ctc" and found.num_classes == 5  # a, b, c, space and the blank
+    letters = found.facts["characters"]
+    said = ["".join(letters[k - 1] for k in row if k) for row in found.train.y["labels"]]
+    frames = [(900 + 80 * words.index(w) - 200) // 80 + 1 for w in said]
+    assert set(said) < set(words) and found.train.y["frames"].tolist() == frames
+    table.write_text("9.wav\tab")
+    _refused("line 1: a wav file, a tab and a text", "wav_transcripts", tmp_path / "d", **options)
+
+
 # ----------------------------------------------------------------------------- text, tables
 
 

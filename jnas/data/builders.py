@@ -41,6 +41,7 @@ SOURCES = {
     "text": "jnas.data.text:text",
     "ts": "jnas.data.series:ts",
     "wav_folder": "jnas.data.sound:wav_folder",
+    "wav_transcripts": "jnas.data.sound:wav_transcripts",
     "wine": "jnas.data.tables:wine",
 }
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError
-from jnas.data.contents import Contents, Source, fingerprint, folder_of, stamp
+from jnas.data.contents import Contents, Source, fingerprint, folder_of, numbers, stamp
 from jnas.data.images import split_folders
-from jnas.data.series import classified
+from jnas.data.series import classified, padded
 
 
 def read_wav(file: Path) -> tuple[np.ndarray, int]:
@@ -68,6 +68,71 @@ def wav_folder(
 
     settings = (seconds, rate, mels, window, hop)
     return Source("1.0.0", fingerprint(stamp(files), settings), make)
+
+
+def wav_transcripts(
+    path: str = "",
+    seconds: float = 10.0,
+    rate: int = 16000,
+    mels: int = 40,
+    window: int = 400,
+    hop: int = 160,
+) -> Source:
+    """Sound and what is said, as log-mel frames and characters: for CTC.
+
+    The folder holds `transcripts.tsv`, whose lines are the name of a wav file, a tab and a text.
+    Every fifth, of an order drawn once, is for the test. Label k + 1 is character k of those that
+    occur, in the order of their code points; 0 is the blank.
+
+    Args:
+      path: the folder.
+      seconds: longer sounds are refused: a part has not the whole text.
+      rate: as in `wav_folder`, and so all others.
+      mels: see there.
+      window: see there.
+      hop: see there.
+    """
+    folder = folder_of(path, "data set 'wav_transcripts'")
+    table = folder / "transcripts.tsv"
+    if not table.is_file():
+        raise InputError(f"data set 'wav_transcripts': there is no {str(table)!r}")
+    lines = [line for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
+    pairs = [line.split("\t") for line in lines]
+    for i, pair in enumerate(pairs, 1):
+        if len(pair) != 2 or not pair[1] or not (folder / pair[0]).is_file():
+            raise InputError(f"{str(table)!r}, line {i}: a wav file, a tab and a text are needed")
+    if len(pairs) < 5:
+        raise InputError(f"{str(table)!r} has {len(pairs)} lines: at least 5 are needed")
+    files = [folder / name for name, _ in pairs]
+
+    def make() -> Contents:
+        words = [words for _, words in pairs]
+        characters = sorted(set("".join(words)))
+        number = {c: k + 1 for k, c in enumerate(characters)}
+        sounds = [resampled(*read_wav(f), rate) for f in files]
+        for f, each in zip(files, sounds, strict=True):
+            if len(each) > seconds * rate:
+                raise InputError(f"{str(f)!r} is longer than data.seconds={seconds}")
+        frames = log_mel_files(sounds, rate, mels, window, hop)
+        long, most = max(len(f) for f in frames), max(len(w) for w in words)
+        series, labels = padded(frames, long, mels), np.zeros((len(words), most), np.int32)
+        for row, each in zip(labels, words, strict=True):
+            row[: len(each)] = [number[c] for c in each]
+        order = np.random.RandomState(0).permutation(len(words))
+        cut = len(words) - len(words) // 5
+        return Contents(
+            about=f"Log-mel frames and transcripts of {path}.",
+            features={"series": numbers(long, mels), "labels": numbers(most, dtype=np.int32)},
+            keys=("series", "labels"),
+            splits={
+                name: {"series": series[rows], "labels": labels[rows]}
+                for name, rows in (("train", order[:cut]), ("test", order[cut:]))
+            },
+            facts={"task": "ctc", "vocabulary": len(characters) + 1, "characters": characters},
+        )
+
+    settings = (seconds, rate, mels, window, hop)
+    return Source("1.0.0", fingerprint(stamp([table, *files]), settings), make)
 
 
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
