@@ -29,7 +29,7 @@ USAGE = """usage: jnas COMMAND ...
   jnas describe SPACE [--setting=value ...] [--arch=STRING] [--picture=FILE.png]
       the size and the choices of a space, such as nas_bench_201, and an example;
       of your own as module:function
-  jnas list {spaces,strategies,datasets,tables,reproductions}
+  jnas list {spaces,strategies,datasets,tasks,tables,reproductions}
   jnas version
 
 exit codes: 0 done, 2 a mistake or not enough memory, 74 the disk is full or fails,
@@ -106,6 +106,7 @@ def _search(args: list[str]) -> None:
     from jnas.analysis import figures
     from jnas.configs import job_of, network_of, strategy_of
     from jnas.files import write_json
+    from jnas.problems import task_of
     from jnas.runs import check, result_of
     from jnas.search import run
 
@@ -157,7 +158,8 @@ def _search(args: list[str]) -> None:
     if net is not None:
         last, _ = network_of(config, "final", dataset)
         summary |= _final(config, last, dataset, result.best, workdir / "final")
-        name = f"validation {config.get('train', {}).get('score', 'accuracy')}"
+        usual = task_of(config, dataset).score
+        name = f"validation {config.get('train', {}).get('score') or usual}"
     else:
         name = config.get("score", "val_acc_200")
         test = config.get("test", "test_acc_200")
@@ -189,8 +191,10 @@ def _search(args: list[str]) -> None:
 def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) -> dict[str, Any]:
     """The final training, and its part of the result."""
     from jnas import cluster
-    from jnas.configs import OPTIONS, final_examples, section, training_of
+    from jnas.configs import OPTIONS, training_of
     from jnas.final import train_final
+    from jnas.problems import final_examples, task_of
+    from jnas.settings import section
 
     settings = {**section(config, "train"), **section(config, "final")}
     for name in OPTIONS:
@@ -202,12 +206,14 @@ def _final(config: Any, net: Any, dataset: Any, arch: Any, folder: Path | None) 
         training_of(settings, "final"),
         both,
         test,
-        classes=dataset.num_classes,
+        task=task_of(config, dataset),
         seed=config.get("seed", 0),
         workdir=folder,
         setting=json.loads(json.dumps(config.to_dict())),
         verbose=cluster.is_first(),
     )
+    if code := dataset.facts.get("sha256"):
+        found["data_sha256"] = code
     found["final_seconds"] = round(found.pop("seconds"), 3)
     return found
 
@@ -270,11 +276,13 @@ def _list(args: list[str]) -> None:
     _quiet()
     from jnas import data, recipes, reproduce, spaces, tables
     from jnas.base import InputError
+    from jnas.evaluators import TASKS
 
     kinds: dict[str, Callable[[], dict[str, Any]]] = {
         "spaces": lambda: dict(spaces.SPACES),
         "strategies": lambda: {**recipes.STRATEGIES, **recipes.GRADIENT},
-        "datasets": lambda: {n: None for n in data.names()},
+        "datasets": lambda: {n: data.made_by(n) for n in data.names()},
+        "tasks": lambda: dict(TASKS),
         "tables": lambda: dict(tables.TABLES),
         "reproductions": lambda: dict(reproduce.REPRODUCTIONS),
     }

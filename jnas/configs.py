@@ -1,7 +1,6 @@
 """From a config to the objects of a run."""
 
 import functools
-import importlib
 import inspect
 import runpy
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from jnas import data, tables
 from jnas.base import Evaluator, InputError, Space, Strategy
 from jnas.evaluators import (
     Augment,
-    Examples,
     Training,
     joint,
     make_mesh,
@@ -29,7 +27,9 @@ from jnas.evaluators.metrics import measured
 from jnas.evaluators.training import check as check_training
 from jnas.links import constrain, mnasnet, tunas_absolute, weighted_sum
 from jnas.nets import NETS, Net
+from jnas.problems import check_fit, dataset_of, examples, fitting, task_of
 from jnas.recipes import STRATEGIES
+from jnas.settings import call, resolve, section
 from jnas.spaces import SPACES
 
 OPTIONS = ("plan", "memory", "score", "remember")  # of a population, not of one training
@@ -81,40 +81,6 @@ def based_on(file: str, other: str, changes: Mapping[str, Any]) -> ConfigDict:
         part = functools.reduce(ConfigDict.__getitem__, path, config)
         part[last] = ConfigDict(value) if isinstance(value, Mapping) else value
     return config
-
-
-def resolve(kind: str, name: str, registry: Mapping[str, Callable]) -> Callable:
-    """The registered function, or one of the user's own given as `module:function`."""
-    if name in registry:
-        return registry[name]
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as e:
-            raise InputError(f"{kind} {name!r}: {e}") from None
-    allowed = ", ".join(sorted(registry))
-    raise InputError(f"unknown {kind} {name!r}; allowed: {allowed}, or your own as module:function")
-
-
-def call(kind: str, f: Callable, *args: Any, **kwargs: Any) -> Any:
-    """Calls a factory with the keys of a config, checked by its signature."""
-    takes = inspect.signature(f).parameters
-    unknown = [k for k in kwargs if k not in takes]
-    if unknown:
-        allowed = ", ".join(list(takes)[len(args) :])
-        raise InputError(f"{kind}.{unknown[0]}: no such setting; allowed: {allowed}")
-    needed = [k for k, p in list(takes.items())[len(args) :] if p.default is p.empty]
-    missing = [k for k in needed if k not in kwargs and takes[k].kind != takes[k].VAR_KEYWORD]
-    if missing:
-        raise InputError(f"{kind}.{missing[0]} is missing")
-    return f(*args, **kwargs)
-
-
-def section(config: ConfigDict, name: str) -> dict[str, Any]:
-    """A section of a config as a dict; empty where it is missing."""
-    found = config.get(name)
-    return {} if found is None else dict(found.to_dict())
 
 
 def strategy_of(config: ConfigDict, space: Space) -> Strategy:
@@ -281,18 +247,20 @@ def job_of(config: ConfigDict, folder: Path | None = None) -> Job:
         options["plan_file"] = folder / "plan.json"
     fit_on = examples(dataset, dataset.train)
     last = {k: v for k, v in section(config, "final").items() if k not in options}
-    check_training(training_of({**settings, **last}, "final"), fit_on)  # before hours of search
+    task = task_of(config, dataset)
+    after = training_of({**settings, **last}, "final")
+    check_training(after, fit_on, task)  # before hours of search
     training = training_of(settings, "train")
     evaluator = train(
         net,
         training,
         fit_on,
         examples(dataset, dataset.validation),
-        classes=dataset.num_classes,
+        task=task,
         mesh=call("mesh", make_mesh, **section(config, "mesh")),
         **options,
     )
-    names = [*measured(training.validate_at), *net.space.counts]
+    names = [*measured(task, training.validate_at), *net.space.counts]
     return Job(net.space, judged(config, net.space, evaluator, names), net, dataset)
 
 
@@ -361,7 +329,7 @@ def network_of(
     if dataset is None:
         dataset = dataset_of(config)
     make = resolve("space", config.get("space", "nas_bench_201"), NETS)
-    own, shape = section(config, "net"), shape_of(dataset)
+    own, shape = section(config, "net"), fitting(make, dataset)
     if kind == "final":
         own |= section(config, "final_net")
     if "steps" in inspect.signature(make).parameters:
@@ -369,39 +337,5 @@ def network_of(
         known |= section(config, "final") if kind == "final" else {}
         shape["steps"] = known.get("steps", 100)
     net, values = call("net", make, **{**own, **shape}), searched(config)
+    check_fit(net, dataset, task_of(config, dataset))
     return (joint(net, **values) if values else net), dataset
-
-
-def dataset_of(config: ConfigDict) -> data.Dataset:
-    """The data set of `config.data`, its test split closed."""
-    settings = section(config, "data")
-    return call("data", data.load, settings.pop("name", "digits"), **settings)
-
-
-def shape_of(dataset: data.Dataset) -> dict[str, int]:
-    """What a network has to know of a data set: `classes`, `image` and `inputs`.
-
-    Raises:
-      InputError: it holds neither square images nor vectors.
-    """
-    whole = (1, 1, *dataset.shape) if len(dataset.shape) == 1 else dataset.shape  # a vector: 1 x 1
-    if len(whole) != 3 or whole[0] != whole[1]:
-        told = f"data {dataset.name!r} has shape {dataset.shape}"
-        raise InputError(f"{told}: square images or vectors needed")
-    return {"classes": dataset.num_classes, "image": whole[0], "inputs": whole[2]}
-
-
-def examples(dataset: data.Dataset, split: data.Split) -> Examples:
-    """A split with the scaling of the data set's training split."""
-    return Examples(split.x, split.y, dataset.mean, dataset.std)
-
-
-def final_examples(config: ConfigDict, dataset: data.Dataset) -> tuple[Examples, Examples]:
-    """Training and validation split together, and the test split."""
-    settings = section(config, "data")
-    name = settings.pop("name", "digits")
-    keep = {k: settings[k] for k in settings if k in inspect.signature(data.load_test).parameters}
-    test = data.load_test(name, **keep)
-    both = zip(dataset.train, dataset.validation, strict=True)
-    joined = data.Split(*(np.concatenate(part) for part in both))
-    return examples(dataset, joined), examples(dataset, test)

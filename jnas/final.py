@@ -12,6 +12,7 @@ import numpy as np
 from jnas.base import Architecture, InputError
 from jnas.compiling import jit
 from jnas.evaluators.metrics import measure
+from jnas.evaluators.tasks import Task, task_of
 from jnas.evaluators.train import advance, begin, weights
 from jnas.evaluators.training import Examples, Training
 from jnas.nets import Net, count_params
@@ -25,7 +26,8 @@ def train_final(
     fit_on: Examples,
     test: Examples,
     *,
-    classes: int,
+    classes: int | None = None,
+    task: Task | None = None,
     seed: int = 0,
     chunk: int = 100,
     workdir: str | Path | None = None,
@@ -43,7 +45,8 @@ def train_final(
       training: optimizer, steps and batch size.
       fit_on: the examples to train on, usually training and validation split together.
       test: the test split.
-      classes: the number of classes.
+      classes: the number of classes, where the task is to classify.
+      task: what is to be learned.
       seed: of the initial weights and of the order of the examples.
       chunk: steps between checkpoints.
       workdir: the folder of checkpoints and of `history.csv`, the loss of every step.
@@ -51,8 +54,9 @@ def train_final(
       verbose: print progress to standard error.
 
     Returns:
-      `test_accuracy`, `test_recall`, `test_f1`, `test_loss`, `params` and `seconds`.
+      The metrics of the task (`test_accuracy`, `test_loss`, ...), `params` and `seconds`.
     """
+    goal = task_of(task, classes)
     fixed = jax.tree.map(np.asarray, arch)
     fit_on, test = (jax.tree.map(jnp.asarray, part) for part in (fit_on, test))
     k_init, k_order = jax.random.split(jax.random.key(seed))
@@ -60,7 +64,7 @@ def train_final(
 
     @functools.partial(jit, static_argnums=2)
     def piece(now: Any, start: jax.Array, steps: int) -> Any:
-        return advance(net, training, fit_on, k_order, fixed, now, start, steps)
+        return advance(net, training, fit_on, k_order, fixed, now, start, steps, goal)
 
     whole = {**(setting or {}), "architecture": net.space.describe(fixed), "seed": seed}
     with RunFolder(workdir, whole) as folder:
@@ -76,11 +80,11 @@ def train_final(
             folder.save(now, done, seconds, rows)
             meter.show(done, f"loss {np.mean(losses):.4f}")
         meter.end()
-    look = jit(lambda p, s: measure(net, test, fixed, p, s, classes))
+    look = jit(lambda p, s: measure(net, test, fixed, p, s, goal))
     metrics = {k: float(v) for k, v in look(*weights(training, now)).items()}
     if not (now.alive and np.isfinite(metrics["loss"])):
         raise InputError("the final training diverged: choose a smaller final.learning_rate")
-    names = {k: f"test_{k}" for k in ("accuracy", "recall", "f1", "loss")}
+    names = {k: f"test_{k}" for k in goal.metrics}
     return {
         **{name: metrics[k] for k, name in names.items()},
         "params": int(count_params(net, fixed)),

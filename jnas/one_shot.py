@@ -11,6 +11,7 @@ from jnas.base import Architecture, Trials
 from jnas.evaluators.plans import Plan
 from jnas.evaluators.shared import Shared
 from jnas.evaluators.shared_scores import shared_scores
+from jnas.evaluators.tasks import Task
 from jnas.evaluators.training import Examples, Training
 from jnas.evaluators.weight_sharing import weight_sharing
 from jnas.nets import Net
@@ -34,8 +35,9 @@ def one_shot(
     fit_on: Examples,
     score_on: Examples,
     *,
-    classes: int,
-    score: Any = "accuracy",
+    classes: int | None = None,
+    task: Task | None = None,
+    score: Any = "",
     recalibrate: int = 0,
     plan: str | Plan = "map",
     mesh: Mesh | None = None,
@@ -49,7 +51,8 @@ def one_shot(
       training: from a number of steps to how the weights train, so that schedules end with a stage.
       fit_on: the training examples.
       score_on: the validation examples.
-      classes: the number of classes.
+      classes: see `jnas.evaluators.train`, and so `task`.
+      task: see there.
       score: see `jnas.evaluators.train`.
       recalibrate: see `jnas.evaluators.shared_scores`.
       plan: how architectures are scored.
@@ -59,7 +62,7 @@ def one_shot(
       What was found.
     """
     keys = jax.random.split(key, len(method.train) + 1)
-    common: Any = {"classes": classes, "score": score, "plan": plan, "mesh": mesh}
+    common: Any = {"classes": classes, "task": task, "score": score, "plan": plan, "mesh": mesh}
     begin, state, trained = None, None, []
     for stage, k in zip(method.train, keys[:-1], strict=True):
         options = {**common, **stage.options, "begin": begin}

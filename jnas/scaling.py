@@ -23,13 +23,15 @@ from jnas import compiling
 from jnas.analysis import figures
 from jnas.analysis.scaling import scaling_figure
 from jnas.base import InputError
-from jnas.configs import call, dataset_of, examples, section, shape_of, training_of
+from jnas.configs import training_of
 from jnas.evaluators import Examples
 from jnas.files import write_json, write_whole
 from jnas.final import train_final
 from jnas.nets.elastic import resize
 from jnas.nets.mobile import decided_network
+from jnas.problems import dataset_of, examples, shape_of
 from jnas.runs import check, clock, result_of
+from jnas.settings import call, section
 from jnas.spaces.compound import Scale, compound, efficientnet, scaled_baseline, scales
 from jnas.spaces.mobile_blocks import Network, costs
 from jnas.spaces.mobile_registry import of_settings

@@ -15,7 +15,6 @@ from jnas.analysis.early_stopping import (
 )
 from jnas.analysis.weights import of_history
 from jnas.base import Architecture, InputError, Space, choice_counts, one_hot
-from jnas.configs import call
 from jnas.evaluators import Examples, Training
 from jnas.evaluators.curvature import architecture_curvature
 from jnas.evaluators.one_shot_selection import (
@@ -26,6 +25,7 @@ from jnas.evaluators.one_shot_selection import (
 )
 from jnas.evaluators.shared import Shared
 from jnas.nets import Net
+from jnas.settings import call
 from jnas.spaces.darts import CELLS, EDGES, NODES
 
 EIGENVALUE = "eigenvalue"  # the column of the history that `stop.name=eigenvalue` adds

@@ -30,16 +30,7 @@ from jnas.base import (
     to_vector,
 )
 from jnas.compiling import jit
-from jnas.configs import (
-    call,
-    dataset_of,
-    examples,
-    network_of,
-    resolve,
-    section,
-    shape_of,
-    training_of,
-)
+from jnas.configs import network_of, training_of
 from jnas.evaluators import (
     Examples,
     Training,
@@ -53,8 +44,10 @@ from jnas.links.descend import Descent
 from jnas.links.relaxation import concentration
 from jnas.links.relaxed import exists, present, soft
 from jnas.nets import NETS, SUPERNETS, Net
+from jnas.problems import dataset_of, examples, fitting, task_of
 from jnas.recipes import GRADIENT, SHARING, OneShot
 from jnas.search import Look, run
+from jnas.settings import call, resolve, section
 from jnas.spaces.darts import CELLS, EDGES, NODES, top_two
 from jnas.supernet_ends import EIGENVALUE, Stop, check_select, last, selected, stop_of
 
@@ -96,7 +89,7 @@ def supernet_of(config: ConfigDict, dataset: data.Dataset) -> Supernet:
     settings = {k: v for k, v in section(config, "supernet").items() if k not in OWN}
     final, _ = network_of(config, "final", dataset)
     make = SUPERNETS.get(name) or resolve("space", name, NETS)
-    net = call("supernet", make, **{**settings, **shape_of(dataset)})
+    net = call("supernet", make, **{**settings, **fitting(make, dataset)})
     if name == "darts":
         return Supernet(net, final, top_two, _darts_places(net.space))
     return Supernet(net, final, lambda relaxed: argmax(net.space, relaxed), _places(net.space))
@@ -259,7 +252,8 @@ def _by_gradient(job: _Job) -> Found:
     rounds, final = job.config.get("evaluations", 100), job.supernet.final.space
     timed = "rounds" in inspect.signature(GRADIENT[job.method]).parameters
     strategy = job.strategy(GRADIENT, **({"rounds": rounds} if timed else {}))
-    options = {"sparse": job.method == "gdas", **job.own("evaluator", {})}
+    task = task_of(job.config, job.dataset)
+    options = {"sparse": job.method == "gdas", "task": task, **job.own("evaluator", {})}
     net, training, splits = job.supernet.net, job.training(rounds), job.splits()
     evaluator = call("supernet.evaluator", bilevel, net, training, *splits, **options)
     relax, select = relaxing(net.space, job.method), job.own("select", {})
@@ -299,7 +293,7 @@ def _by_sampling(job: _Job) -> Found:
     options = dict(job.own("evaluator", {}))
     again = {"fit_on": fit_on, "recalibrate": options.pop("recalibrate", 0)}
     mesh = call("mesh", make_mesh, **section(job.config, "mesh"))
-    common = {"classes": job.dataset.num_classes, "mesh": mesh, **options}
+    common = {"task": task_of(job.config, job.dataset), "mesh": mesh, **options}
     call_own = functools.partial(call, "supernet.evaluator")
     begin, state = None, None
     learned: Mapping[str, np.ndarray] = {}

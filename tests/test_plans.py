@@ -15,6 +15,7 @@ from jnas.base import InputError, propose, sample
 from jnas.evaluators import Examples, Training, plans, train, tuning
 from jnas.evaluators.metrics import measure
 from jnas.evaluators.plans import Plan
+from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import advance, begin
 from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.convolutions import conv
@@ -62,7 +63,7 @@ def _loop(net: nets.Net, archs: Any, key: jax.Array) -> dict[str, np.ndarray]:
         arch = jax.tree.map(lambda x, i=i: np.asarray(x[i]), archs)
         now = begin(net, TRAINING, on, k_init)
         now, _ = advance(net, TRAINING, on, k_order, arch, now, 0, TRAINING.steps)
-        found.append(measure(net, held_out, arch, now.params, now.state, CLASSES))
+        found.append(measure(net, held_out, arch, now.params, now.state, classification(CLASSES)))
     return jax.tree.map(lambda *rows: np.stack(rows), *found)
 
 

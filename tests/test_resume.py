@@ -20,6 +20,7 @@ import jnas
 from jnas.base import Evaluator, InputError, Trials, propose
 from jnas.evaluators import resume, train
 from jnas.evaluators.metrics import measure
+from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import advance, begin
 from jnas.links import hyperband, sample_uniform
 from jnas.runs import RunFolder
@@ -80,7 +81,7 @@ def test_rows_that_go_on_equal_a_candidate_trained_alone() -> None:
         k_init, k_order = jax.random.split(key)
         arch = {"middle": jnp.int32(ARCHS[row])}
         now = alone(k_init, k_order, arch)
-        found = measure(NET, held_out, arch, now.params, now.state, CLASSES)
+        found = measure(NET, held_out, arch, now.params, now.state, classification(CLASSES))
         np.testing.assert_allclose(trials.metrics["loss"][row], found["loss"], rtol=1e-5)
 
 

@@ -16,6 +16,7 @@ from jnas.configs import training_of
 from jnas.evaluators import Augment, Examples, Training, joint, train
 from jnas.evaluators.augment import augment
 from jnas.evaluators.metrics import METRICS, measure
+from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import Progress, advance, begin, weights
 from jnas.final import train_final
 from jnas.nets import OneOf, functional
@@ -187,7 +188,7 @@ def _by_hand(training: Training, key: jax.Array) -> dict[str, jax.Array]:
         k_init, k_order = jax.random.split(key)
         now = begin(NET, training, FIT, k_init)
         now, _ = advance(NET, training, FIT, k_order, _arch(CONV), now, 0, training.steps)
-        return measure(NET, HELD_OUT, _arch(CONV), *weights(training, now), CLASSES)
+        return measure(NET, HELD_OUT, _arch(CONV), *weights(training, now), classification(CLASSES))
 
     return jax.jit(run, compiler_options=QUICK)(key)
 

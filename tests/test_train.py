@@ -16,8 +16,9 @@ from sklearn import metrics as sklearn_metrics
 
 from jnas.base import InputError, Trials, from_index, propose, size
 from jnas.evaluators import Examples, Training, train
-from jnas.evaluators.metrics import classification, confusion, measure
+from jnas.evaluators.metrics import confusion, from_confusion, measure
 from jnas.evaluators.shuffle import shuffled
+from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import advance, begin
 from jnas.nets import Net, OneOf, functional
 from jnas.nets.layers import BatchNorm
@@ -226,12 +227,14 @@ def test_measuring_counts_every_example_once_whatever_their_number(n: int) -> No
     net = functional(_Table)
     data = Examples(jnp.asarray(logits), jnp.asarray(y))
     params, state = net.init(jax.random.key(0))
-    found = measure(net, data, {"which": jnp.int32(0)}, params, state, 4)
+    found = measure(net, data, {"which": jnp.int32(0)}, params, state, classification(4))
     guess = logits.argmax(-1)
     average = {"average": "macro", "zero_division": 0}
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(y, guess),
+        "top5": 1.0,
+        "precision": sklearn_metrics.precision_score(y, guess, **average),
         "recall": sklearn_metrics.recall_score(y, guess, **average),
         "f1": sklearn_metrics.f1_score(y, guess, **average),
         "loss": -log_p[np.arange(n), y].mean(),
@@ -249,12 +252,13 @@ def test_metrics_equal_those_of_scikit_learn_with_absent_classes_too(pairs: list
     np.testing.assert_array_equal(
         matrix, sklearn_metrics.confusion_matrix(y, guess, labels=np.arange(6))
     )
-    found = classification(matrix)
+    found = from_confusion(matrix)
     average = {"average": "macro", "zero_division": 0}
     close = {"rtol": 1e-5, "atol": 1e-7}
-    recall, f1 = (
-        f(y, guess, **average) for f in (sklearn_metrics.recall_score, sklearn_metrics.f1_score)
-    )
+    scorers = (sklearn_metrics.recall_score, sklearn_metrics.f1_score)
+    recall, f1 = (f(y, guess, **average) for f in scorers)
+    precision = sklearn_metrics.precision_score(y, guess, **average)
+    np.testing.assert_allclose(found["precision"], precision, **close)
     np.testing.assert_allclose(found["accuracy"], (y == guess).mean(), **close)
     np.testing.assert_allclose(found["recall"], recall, **close)
     np.testing.assert_allclose(found["f1"], f1, **close)

@@ -22,6 +22,7 @@ from jnas.evaluators.metrics import measure
 from jnas.evaluators.shared import Shared
 from jnas.evaluators.shuffle import shuffled
 from jnas.evaluators.sub_supernets import pick
+from jnas.evaluators.tasks import classification
 from jnas.links import sample_uniform
 from jnas.links.sampling import enlarge
 from jnas.nets import Net, OneOf, Repeat, Slim, count_params, functional
@@ -432,7 +433,9 @@ def _frozen(shared: Shared, **options: Any) -> Trials:
 
 
 MEASURE = jax.jit(
-    lambda arch, *given: measure(NET, jax.tree.map(jnp.asarray, HELD_OUT), arch, *given, CLASSES),
+    lambda arch, *given: measure(
+        NET, jax.tree.map(jnp.asarray, HELD_OUT), arch, *given, classification(CLASSES)
+    ),
     compiler_options=QUICK,
 )
 
@@ -592,7 +595,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tmp_path: Path) -> None:
         ({"split": 3}, "split=3: a place of the architecture, 0 to 2"),
         (
             {"score": "acuracy", "score_batches": 1},
-            "score 'acuracy': allowed are accuracy, recall, f1, loss, fit_loss",
+            "score 'acuracy': allowed are accuracy, recall, f1, loss, precision, top5, fit_loss",
         ),
         ({"plan": "pmap"}, "plan 'pmap'"),
         ({"training": TRAINING._replace(ema=0.9)}, "ema=0.9"),

@@ -29,7 +29,7 @@ from jnas import base, recipes, spaces
 from jnas.evaluators.mesh import deal
 from jnas.runs import RunFolder
 
-METRICS = 4  # accuracy, recall, f1, loss
+METRICS = 6  # accuracy, recall, f1, loss, precision, top5
 SHARES = (1, 2, 4, 8, 16, 32)
 POPULATIONS = (100, 1000, 10_000)
 DRAWS = 200  # generations simulated

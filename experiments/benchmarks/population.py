@@ -36,11 +36,12 @@ import optax
 from _timing import Parser, compiled, device, interleaved, main, matmul_gflops, rounded, say
 
 from jnas import base, data, nets
-from jnas.configs import examples
 from jnas.evaluators import Examples, Training, make_mesh, train
 from jnas.evaluators.metrics import measure
 from jnas.evaluators.shuffle import shuffled
+from jnas.evaluators.tasks import classification
 from jnas.evaluators.train import advance, begin
+from jnas.problems import examples
 
 BATCH = 64
 RATE, MOMENTUM, DECAY, ADAM_RATE = 0.1, 0.9, 5e-4, 0.01
@@ -133,7 +134,7 @@ def compile_each(task: Task, key: jax.Array, few: int) -> Each:
     def alone(arch: Any) -> Callable[[jax.Array, Any], dict[str, jax.Array]]:
         def run(key: jax.Array, now: Any) -> dict[str, jax.Array]:
             now, _ = advance(net, training, on, key, arch, now, 0, training.steps)
-            return measure(net, held_out, arch, now.params, now.state, task.classes)
+            return measure(net, held_out, arch, now.params, now.state, classification(task.classes))
 
         return run
 

@@ -35,11 +35,11 @@ from jnas.analysis import figures
 from jnas.analysis.collapse import collapse_figure
 from jnas.base import InputError, Space
 from jnas.compiling import jit
-from jnas.configs import examples
 from jnas.evaluators import Training, bilevel, make_mesh
 from jnas.evaluators.plans import population
 from jnas.files import write_json, write_whole
 from jnas.one_shot import one_shot
+from jnas.problems import examples
 from jnas.runs import clock
 from jnas.search import search
 from jnas.supernet_search import weights_of

@@ -35,7 +35,7 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
     Raises:
       InputError: there is none, or it does not take the settings.
     """
-    from jnas.configs import call, resolve
+    from jnas.settings import call, resolve
     from jnas.spaces import SPACES, own
     from jnas.spaces.tracing import OutsideError
 

@@ -4,7 +4,8 @@ This is the only place that knows TFDS. A search sees `load`, whose rows never t
 `load_test` is for the one measurement after a search.
 """
 
-from jnas.data.builders import names
-from jnas.data.reading import Dataset, Split, load, load_test
+from jnas.data.builders import made_by, names
+from jnas.data.kinds import Split
+from jnas.data.reading import Dataset, load, load_test
 
-__all__ = ["Dataset", "Split", "load", "load_test", "names"]
+__all__ = ["Dataset", "Split", "load", "load_test", "made_by", "names"]

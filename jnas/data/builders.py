@@ -6,10 +6,11 @@ TFDS is imported inside functions: it takes 0.4 s, and listing names needs none 
 import contextlib
 import difflib
 import importlib
+import inspect
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,31 @@ from jnas.base import InputError
 # The data sets that jnas builds itself, without a download: name -> "module:class". A new one is
 # a file beside this one and a line here.
 BUILDERS = {"digits": "jnas.data.digits:Digits"}
+# The same for functions to a `jnas.data.contents.Source`, whose arguments are options of `load`.
+SOURCES = {
+    "breast_cancer": "jnas.data.tables:breast_cancer",
+    "cifar100_archive": "jnas.data.images:cifar100_archive",
+    "cifar10_archive": "jnas.data.images:cifar10_archive",
+    "csv": "jnas.data.tables:csv",
+    "dates": "jnas.data.generated:dates",
+    "diabetes": "jnas.data.tables:diabetes",
+    "digit_lines": "jnas.data.generated:digit_lines",
+    "digit_mosaics": "jnas.data.generated:digit_mosaics",
+    "fashion_mnist_idx": "jnas.data.images:fashion_mnist_idx",
+    "idx": "jnas.data.images:idx",
+    "image_folder": "jnas.data.images:image_folder",
+    "japanese_vowels": "jnas.data.series:japanese_vowels",
+    "mnist_1d": "jnas.data.series:mnist_1d",
+    "mnist_5k": "jnas.data.images:mnist_5k",
+    "pairs": "jnas.data.text:pairs",
+    "shapes": "jnas.data.generated:shapes",
+    "speakers_in_turn": "jnas.data.series:speakers_in_turn",
+    "text": "jnas.data.text:text",
+    "ts": "jnas.data.series:ts",
+    "wav_folder": "jnas.data.sound:wav_folder",
+    "wav_transcripts": "jnas.data.sound:wav_transcripts",
+    "wine": "jnas.data.tables:wine",
+}
 
 # `name`, `name/config`, `name:1.2.3` or `name/config:1.2.3`, where a part of a version may be `*`.
 # Namespaces (`huggingface:...`) are left out: to look one up, TFDS goes to the network.
@@ -30,10 +56,21 @@ def names() -> tuple[str, ...]:
     >>> "digits" in names()
     True
     """
-    return tuple(BUILDERS)
+    return (*BUILDERS, *SOURCES)
 
 
-def open_builder(name: str, data_dir: str | os.PathLike[str] | None, download: bool) -> Any:
+def made_by(name: str) -> Any:
+    """The class or function behind a name of `names()`; its docstring says what it is."""
+    module, attribute = {**BUILDERS, **SOURCES}[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def open_builder(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
     """The prepared TFDS builder of a data set.
 
     A data set of `names()` is prepared on first use. Of any other, the newest version in the data
@@ -43,6 +80,7 @@ def open_builder(name: str, data_dir: str | os.PathLike[str] | None, download: b
       name: a name of `names()`, a TFDS name, or the path of a prepared TFDS folder.
       data_dir: where prepared data sets live; see `default_data_dir`.
       download: let TFDS download and prepare what is not there yet.
+      options: of a data set of `names()`, such as the `path` of its files.
 
     Returns:
       A `tfds.core.DatasetBuilder` with its files on disk.
@@ -50,6 +88,9 @@ def open_builder(name: str, data_dir: str | os.PathLike[str] | None, download: b
     Raises:
       InputError: the data set is unknown, not prepared or damaged, or the folder is unusable.
     """
+    options = dict(options or {})
+    if options and name not in SOURCES:
+        raise InputError(f"data.{next(iter(options))}: data set {name!r} has no such option")
     if (Path(name).expanduser() / "dataset_info.json").is_file():
         return _open_folder(Path(name).expanduser())
     if name.startswith(("/", ".", "~", os.sep)):
@@ -63,6 +104,8 @@ def open_builder(name: str, data_dir: str | os.PathLike[str] | None, download: b
         raise _unknown(name)
     if root.exists() and not root.is_dir():
         raise InputError(f"data_dir {str(root)!r} is a file: a folder is needed")
+    if name in SOURCES:
+        return _open_source(name, root, options)
     if match["base"] in BUILDERS:
         return _open_own(match, root)
     return _open_tfds(match, root, download)
@@ -127,15 +170,32 @@ def _open_folder(folder: Path) -> Any:
         return tfds.builder_from_directory(folder)
 
 
+def _open_source(name: str, root: Path, options: dict[str, Any]) -> Any:
+    """A data set of `SOURCES`, prepared on first use with these options."""
+    from jnas.data.contents import prepare
+
+    make = made_by(name)
+    allowed = inspect.signature(make).parameters
+    for key, value in options.items():
+        if key not in allowed:
+            takes = f"its options are {', '.join(allowed)}" if allowed else "it has none"
+            raise InputError(f"data.{key}: data set {name!r} has no such option; {takes}")
+        usual = allowed[key].default
+        kinds = (int, float) if isinstance(usual, float) else type(usual)
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(usual, bool):
+            raise InputError(f"data.{key}={value!r}: a {type(usual).__name__} is needed")
+    with quiet(), explained(f"cannot prepare data set {name!r} in {str(root)!r}"):
+        folder = prepare(name, make(**options), root)
+    return _open_folder(folder)
+
+
 def _open_own(match: re.Match[str], root: Path) -> Any:
     """A builder of `BUILDERS`, prepared on first use.
 
     TFDS writes into a folder of its own and renames it at the end, so a run that is killed leaves
     no half of a data set, and of two at once the second finds the folder taken.
     """
-    module, cls = BUILDERS[match["base"]].split(":")
-    make = getattr(importlib.import_module(module), cls)
-    name = match.string
+    make, name = made_by(match["base"]), match.string
     if match["config"]:
         raise InputError(f"data set {name!r}: {match['base']} has no configs, use its bare name")
     if match["version"] not in (None, str(make.VERSION)):

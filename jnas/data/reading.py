@@ -1,34 +1,45 @@
-"""Reads a classification data set into memory, split for a search."""
+"""Reads a data set into memory, split for a search."""
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jnas.base import InputError
 from jnas.data.builders import explained, open_builder, quiet
+from jnas.data.kinds import KINDS, Columns, Split
 
 _CHUNK = 1024  # rows that are made float at a time
-
-
-class Split(NamedTuple):
-    """Rows in the fixed order of the files."""
-
-    x: np.ndarray  # [N, ...] as stored: uint8 for images
-    y: np.ndarray  # int32[N], 0 <= y < num_classes
+TOKENS = ("language_model", "sequence_to_sequence")  # tasks whose inputs are tokens
 
 
 class Dataset(NamedTuple):
-    """What a search may see of a data set."""
+    """What a search may see of a data set.
+
+    Attributes:
+      name: of the data set.
+      train: its rows.
+      validation: likewise.
+      num_classes: the classes, or the outputs for each place: columns to regress, channels of an
+        image, labels of CTC with the blank, tokens of a vocabulary.
+      shape: of one input, such as (8, 8, 1); of the source for sequence to sequence.
+      mean: f32[C] over train.x as stored, where C is the last axis of shape; None for tokens.
+      std: f32[C]; 0 where a channel is constant.
+      task: what is to be learned, a name of `jnas.data.kinds.KINDS`.
+      facts: what else is known: `vocabulary`, `target_length`, `target_mean`, `sha256`, ...
+    """
 
     name: str
     train: Split
     validation: Split
     num_classes: int
-    shape: tuple[int, ...]  # of one input, such as (8, 8, 1)
-    mean: np.ndarray  # f32[C] over train.x as stored, where C is the last axis of shape
-    std: np.ndarray  # f32[C]; 0 where a channel is constant
+    shape: tuple[int, ...]
+    mean: Any
+    std: Any
+    task: str = "classification"
+    facts: Mapping[str, Any] = {}
 
 
 class _Range(NamedTuple):
@@ -49,8 +60,13 @@ def load(
     validation_fraction: float = 0.25,
     input_key: str = "",
     label_key: str = "",
+    task: str = "",
+    classes: int = 0,
+    factor: int = 2,
+    mask: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Loads the training and validation rows of a classification data set.
+    """Loads the training and validation rows of a data set.
 
     Every load gives the same rows in the same order, bit for bit. Specs are those of TFDS, such as
     `train[:50%]` or `train[:1000]+train[2000:]`. A spec that touches a test split is refused.
@@ -68,13 +84,19 @@ def load(
         and 1; rounded to whole rows.
       input_key: the feature to learn from; by default what the data set names as supervised.
       label_key: the feature to predict, likewise.
+      task: what is to be learned, a name of `jnas.data.kinds.KINDS`; by default what the data set
+        is for, of TFDS classification.
+      classes: of the masks of a segmentation, where the data set does not say.
+      factor: of a super-resolution: how much coarser than the images the inputs are.
+      mask: of padded series: adds a channel that is 1 where there is a frame, 0 in the padding.
+      options: of a data set of `names()`, such as the `path` of its files.
 
     Returns:
-      The data set.
+      The data set. Padding of series is the mean of the training rows, so 0 when scaled.
 
     Raises:
-      InputError: the data set is unknown, not prepared, damaged or not one for classification; a
-        spec is wrong or empty, or touches a test split; training and validation rows overlap.
+      InputError: the data set is unknown, not prepared, damaged or not one for the task; a spec is
+        wrong or empty, or touches a test split; training and validation rows overlap.
     """
     if not 0 < validation_fraction < 1:
         raise InputError(
@@ -82,7 +104,7 @@ def load(
         )
     for spec in (train, validation):
         _refuse_test(spec)
-    builder = open_builder(name, data_dir, download)
+    builder = open_builder(name, data_dir, download, options)
     if not validation and "validation" in builder.info.splits:
         validation = "validation"
     train_rows = _resolve(builder, train)
@@ -99,17 +121,29 @@ def load(
         train_rows, validation_rows = _cut(train_rows, cut)
     _refuse_overlap(train_rows, validation_rows)
 
-    features = _Features(builder, input_key, label_key)
+    settings = {"classes": classes, "factor": factor, "mask": mask}
+    features = _Features(builder, input_key, label_key, task, settings)
     rows = _read(builder, features, train_rows)
-    mean, std = _moments(rows.x)
+    held_out = _read(builder, features, validation_rows)
+    mean, std, shape = None, None, features.shape
+    if features.task not in TOKENS:
+        mean, std = _moments(rows.x)
+        rows, held_out = (_filled(split, mean, mask) for split in (rows, held_out))
+        if mask:
+            mean, std = np.append(mean, np.float32(0)), np.append(std, np.float32(1))
+            shape = (*shape[:-1], shape[-1] + 1)
+    if features.task == "language_model":
+        shape = (shape[0] - 1,)
     return Dataset(
         name=builder.name,
         train=rows,
-        validation=_read(builder, features, validation_rows),
+        validation=held_out,
         num_classes=features.num_classes,
-        shape=features.shape,
+        shape=shape,
         mean=mean,
         std=std,
+        task=features.task,
+        facts=_facts(features, rows),
     )
 
 
@@ -120,6 +154,12 @@ def load_test(
     download: bool = False,
     input_key: str = "",
     label_key: str = "",
+    like: Dataset | None = None,
+    task: str = "",
+    classes: int = 0,
+    factor: int = 2,
+    mask: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Split:
     """Loads the test rows of a data set: for the one measurement after a search.
 
@@ -129,6 +169,12 @@ def load_test(
       download: as in `load`.
       input_key: as in `load`.
       label_key: as in `load`.
+      like: the data set that was loaded, for the padding of series; without it they hold NaN there.
+      task: as in `load`.
+      classes: as in `load`.
+      factor: as in `load`.
+      mask: as in `load`.
+      options: as in `load`.
 
     Returns:
       The rows of the split `test`.
@@ -136,11 +182,16 @@ def load_test(
     Raises:
       InputError: there is no test split, or one without labels; else as in `load`.
     """
-    builder = open_builder(name, data_dir, download)
+    builder = open_builder(name, data_dir, download, options)
     if "test" not in builder.info.splits:
         found = ", ".join(builder.info.splits)
         raise InputError(f"data set {builder.name!r} has no split 'test': it has {found}")
-    return _read(builder, _Features(builder, input_key, label_key), _resolve(builder, "test"))
+    settings = {"classes": classes, "factor": factor, "mask": mask}
+    features = _Features(builder, input_key, label_key, task, settings)
+    split = _read(builder, features, _resolve(builder, "test"))
+    if like is None or features.task in TOKENS:
+        return split
+    return _filled(split, like.mean[: features.shape[-1]] if mask else like.mean, mask)
 
 
 # ------------------------------------------------------------------------------------ splits
@@ -219,8 +270,16 @@ class _Features:
       InputError: there is no such feature, or it is not of a kind that we read.
     """
 
-    def __init__(self, builder: Any, input_key: str, label_key: str):
+    def __init__(
+        self, builder: Any, input_key: str, label_key: str, task: str, given: dict[str, Any]
+    ):
         import tensorflow_datasets as tfds
+
+        known = dict(builder.info.metadata or {})
+        self.task = task or known.get("task", "classification")
+        if self.task not in KINDS:
+            raise InputError(f"data.task {self.task!r}: allowed are {', '.join(KINDS)}")
+        self.facts = {**known, **{k: v for k, v in given.items() if v or k not in known}}
 
         features, keys = builder.info.features, builder.info.supervised_keys
         what = f"data set {builder.name!r}"
@@ -234,8 +293,11 @@ class _Features:
                     f"{what} {given}: set {field} to one of {', '.join(sorted(found))}"
                 )
 
+        if self.task == "super_resolution":
+            label_key = input_key
         x, y = found[input_key], found[label_key]
-        if not isinstance(y, tfds.features.ClassLabel) or not y.num_classes:
+        classes = isinstance(y, tfds.features.ClassLabel) and y.num_classes
+        if self.task == "classification" and not classes:
             raise InputError(
                 f"{what} has no class labels: feature {label_key!r} is {type(y).__name__}, and "
                 "ClassLabel with num_classes is needed"
@@ -253,14 +315,32 @@ class _Features:
             )
         self.input_key, self.label_key = input_key, label_key
         self.shape: tuple[int, ...] = x.shape
-        self.num_classes = int(y.num_classes)
+        self.several = 0  # classes, where a row has a list of them
+        if self.task == "multi_label" and isinstance(y, tfds.features.Sequence):
+            self.several = int(getattr(y.feature, "num_classes", None) or 0)
+        self.y_shape = (self.several,) if self.several else y.shape
+        if not isinstance(self.y_shape, tuple) or None in self.y_shape:
+            raise InputError(
+                f"{what}: what is to be learned has a variable size: feature {label_key!r} has "
+                f"shape {y.shape}"
+            )
+        self.y_dtype = np.dtype(np.int32 if classes else np.uint8 if self.several else y.np_dtype)
+        if self.y_dtype.kind not in "buif":
+            raise InputError(f"{what}: feature {label_key!r} is {type(y).__name__}, no numbers")
+        outputs = {
+            "classification": lambda: y.num_classes,
+            "segmentation": lambda: self.facts["classes"],
+            "super_resolution": lambda: self.shape[-1],
+        }
+        last = lambda: self.facts.get("vocabulary") or (self.y_shape or (1,))[-1]
+        self.num_classes = int(outputs.get(self.task, last)())
 
 
 def _read(builder: Any, features: _Features, rows: list[_Range]) -> Split:
-    """Decodes rows into memory, in their order."""
+    """Decodes rows into memory, in their order, as the task takes them."""
     n = _count(rows)
     x = np.empty((n, *features.shape), features.dtype)
-    y = np.empty(n, np.int32)
+    y = np.empty((n, *features.y_shape), features.y_dtype)
     at = 0
     for r in rows:
         # Never parquet, the other format with random access: TFDS 4.9 loses rows in it.
@@ -284,22 +364,54 @@ def _read(builder: Any, features: _Features, rows: list[_Range]) -> Split:
                 value = np.asarray(example[features.input_key])
                 if value.shape != features.shape:  # assignment would broadcast
                     raise ValueError(f"shape {value.shape}, expected {features.shape}")
-                x[at], y[at] = value, example[features.label_key]
+                x[at] = value
+                if features.several:
+                    y[at] = 0
+                    y[at, np.asarray(example[features.label_key], int)] = 1
+                else:
+                    y[at] = example[features.label_key]
                 at += 1
-    if y.min() < 0 or y.max() >= features.num_classes:
+    classifies = features.task == "classification"
+    if classifies and (y.min() < 0 or y.max() >= features.num_classes):
         splits = ", ".join(sorted({r.split for r in rows}))
         raise InputError(
             f"data set {builder.name!r} has unlabelled rows in {splits}: labels from {y.min()} to "
             f"{y.max()}, allowed are 0 to {features.num_classes - 1}"
         )
-    return Split(x, y)
+    return KINDS[features.task](Columns(x, y, features.facts, builder.name))
+
+
+def _filled(split: Split, mean: np.ndarray, mask: bool) -> Split:
+    """Series with the mean in place of their padding, NaN; with a channel that says where it is."""
+    x = split.x
+    if x.dtype.kind != "f":
+        return split
+    there = ~np.isnan(x[..., :1])
+    x = np.where(there, x, mean).astype(x.dtype)
+    return split._replace(x=np.concatenate([x, there.astype(x.dtype)], -1) if mask else x)
+
+
+def _facts(features: _Features, rows: Split) -> dict[str, Any]:
+    """What a task and a network have to know, besides shapes."""
+    facts = {k: v for k, v in features.facts.items() if v and k not in ("task", "classes")}
+    if features.task != "super_resolution":
+        facts.pop("factor", None)
+    if features.task == "regression":
+        facts |= {"target_mean": rows.y.mean(0), "target_std": rows.y.std(0)}
+    if features.task == "sequence_to_sequence":
+        facts |= {"target_length": rows.y.shape[1]}
+    return facts
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation over all but the last axis of one input; f32[C] each.
 
-    Two passes in float64, a chunk at a time, so that a big uint8 array is never a float array.
+    Two passes in float64, a chunk at a time, so that a big uint8 array is never a float array. NaN
+    is padding and does not count.
     """
+    if x.dtype.kind == "f" and np.isnan(x).any():
+        wide, axes = x.astype(np.float64), tuple(range(x.ndim - 1))
+        return np.nanmean(wide, axes).astype(np.float32), np.nanstd(wide, axes).astype(np.float32)
     axes = (0, *range(1, x.ndim - 1))
     count = math.prod(x.shape[a] for a in axes)
     chunks = range(0, len(x), _CHUNK)

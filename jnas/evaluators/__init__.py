@@ -9,14 +9,17 @@ from jnas.evaluators.remember import remembered
 from jnas.evaluators.scored import scored
 from jnas.evaluators.shared_scores import shared_scores
 from jnas.evaluators.tabular import tabular
+from jnas.evaluators.tasks import TASKS, Task
 from jnas.evaluators.train import train
 from jnas.evaluators.training import Examples, Training
 from jnas.evaluators.weight_sharing import weight_sharing
 
 __all__ = [
+    "TASKS",
     "Augment",
     "Examples",
     "Perturbation",
+    "Task",
     "Training",
     "bilevel",
     "joint",

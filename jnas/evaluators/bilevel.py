@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from jnas.base import Architecture, Evaluator, InputError, Trials
 from jnas.evaluators.hypergradients import Hypergradient, Problem, named
 from jnas.evaluators.perturbation import Perturbation, perturbed
 from jnas.evaluators.perturbation import check as check_perturbation
 from jnas.evaluators.shared import Shared, draw_fit, draw_score, start, take_step
+from jnas.evaluators.tasks import Task, mean_cross_entropy
 from jnas.evaluators.training import Examples, Training, check, forward, loss, optimizer_of
 from jnas.nets import Net
 
@@ -30,6 +30,7 @@ def bilevel(
     fit_on: Examples,
     score_on: Examples,
     *,
+    task: Task | None = None,
     order: str | Hypergradient = "first",
     score: str = "loss",
     sparse: bool = False,
@@ -55,31 +56,36 @@ def bilevel(
       training: optimizer, batch size, augmentation and dtype. `steps` is for its schedule only.
       fit_on: the examples that train the weights.
       score_on: the examples that judge architectures.
+      task: what is to be learned; by default to classify.
       order: how the gradient accounts for the response of the weights: `first`, `second` (exactly,
         through one step), `finite` (DARTS' finite difference), `unrolled` (through 2 steps),
         `implicit` (iDARTS) or `single` (one level); or one of `jnas.evaluators.hypergradients`
         with settings of its own, such as `unrolled(5)`.
-      score: `loss`, which counts negatively, or `accuracy`, both of the validation batch.
+      score: `loss`, which counts negatively, or of a classifier `accuracy`, both of the validation
+        batch.
       sparse: of every simplex run the choice of the largest weight only: GDAS.
       perturbation: of the architecture in the weights' steps: SDARTS.
 
     Returns:
-      An evaluator whose trials have `grad`, and the metrics `loss` and `accuracy` of the validation
-      batch. Its state is `Bilevel`.
+      An evaluator whose trials have `grad`, and the metrics `loss` and (0 where the task is not to
+      classify) `accuracy` of the validation batch. Its state is `Bilevel`.
 
     Raises:
       InputError: a setting that cannot be.
     """
-    check(training, fit_on)
+    classifies = task is None or task.name == "classification"
+    loss_on = mean_cross_entropy if task is None else task.loss
+    check(training, fit_on, task)
     way = named(order)
-    if score not in SCORES:
-        raise InputError(f"score {score!r}: allowed are {', '.join(SCORES)}")
+    scores = SCORES if classifies else SCORES[:1]
+    if score not in scores:
+        raise InputError(f"score {score!r}: allowed are {', '.join(scores)}")
     if perturbation is not None:
         check_perturbation(perturbation)
     if callable(training.optimizer):
         raise InputError("bilevel: an optimizer of hyperparameters: a supernet has one for all")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
-    loss_of, run = loss(net, training), forward(net, training)
+    loss_of, run = loss(net, training, task), forward(net, training)
 
     def init(key: jax.Array) -> Bilevel:
         k_start, k_data = jax.random.split(key)
@@ -89,8 +95,10 @@ def bilevel(
     def outer(shared: Shared, params: Any, arch: Architecture, batch: tuple) -> tuple:
         x, y, _ = batch
         logits, _ = run(params, shared.state, arch, x, sparse)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.mean(losses), jnp.mean((jnp.argmax(logits, -1) == y).astype(jnp.float32))
+        found = loss_on(logits, y, 0.0, None)
+        if not classifies:
+            return found, jnp.float32(0)
+        return found, jnp.mean((jnp.argmax(logits, -1) == y).astype(jnp.float32))
 
     def train(
         key: jax.Array, shared: Shared, archs: Architecture, weight: jax.Array, batch: tuple

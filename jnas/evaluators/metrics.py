@@ -1,23 +1,26 @@
-"""Metrics of a classifier, from its confusion matrix."""
+"""Metrics from counts of what was right, and the measuring of a network in chunks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from jnas.base import Architecture, InputError, Space, Trials
 from jnas.evaluators.mesh import split_batch
 from jnas.nets import Net
 
-METRICS = ("accuracy", "recall", "f1", "loss")
+if TYPE_CHECKING:
+    from jnas.evaluators.tasks import Task
+
+METRICS = ("accuracy", "recall", "f1", "loss", "precision", "top5")  # of a classifier
 
 
-def measured(validate_at: Sequence[int] = ()) -> list[str]:
+def measured(task: "Task", validate_at: Sequence[int] = ()) -> list[str]:
     """The names of what is measured, at the end of a training and after some of its steps."""
-    return [*METRICS, *(f"{name}_at_{step}" for step in validate_at for name in METRICS)]
+    names = task.metrics
+    return [*names, *(f"{name}_at_{step}" for step in validate_at for name in names)]
 
 
 def confusion(true: jax.Array, guessed: jax.Array, weight: jax.Array, classes: int) -> jax.Array:
@@ -26,47 +29,70 @@ def confusion(true: jax.Array, guessed: jax.Array, weight: jax.Array, classes: i
     return cells.T @ jax.nn.one_hot(guessed, classes)
 
 
-def classification(matrix: jax.Array) -> dict[str, jax.Array]:
-    """Accuracy, and recall and F1 averaged over classes (macro).
+def from_confusion(matrix: jax.Array, least: float = 1.0) -> dict[str, jax.Array]:
+    """Accuracy, and precision, recall and F1 averaged over classes (macro).
 
-    Classes that occur neither as label nor as prediction do not enter the averages, and a class
-    without labels has recall 0, as in scikit-learn.
+    Classes that occur neither as label nor as prediction do not enter the averages. A class
+    without labels has recall 0, one without predictions precision 0, as in scikit-learn.
 
     Args:
       matrix: the confusion matrix, `[true class, predicted class]`.
+      least: the smallest count that there can be, other than 0.
 
     Returns:
-      `accuracy`, `recall` and `f1`.
+      `accuracy`, `precision`, `recall` and `f1`.
     """
     right, true, guessed = jnp.diag(matrix), jnp.sum(matrix, 1), jnp.sum(matrix, 0)
     occurs = (true + guessed) > 0
     mean = lambda x: jnp.sum(jnp.where(occurs, x, 0.0)) / jnp.maximum(jnp.sum(occurs), 1)
     return {
-        "accuracy": jnp.sum(right) / jnp.maximum(jnp.sum(matrix), 1),
-        "recall": mean(right / jnp.maximum(true, 1)),
-        "f1": mean(2 * right / jnp.maximum(true + guessed, 1)),
+        "accuracy": jnp.sum(right) / jnp.maximum(jnp.sum(matrix), least),
+        "precision": mean(right / jnp.maximum(guessed, least)),
+        "recall": mean(right / jnp.maximum(true, least)),
+        "f1": mean(2 * right / jnp.maximum(true + guessed, least)),
+    }
+
+
+def multi_label_rates(right: jax.Array, extra: jax.Array, missed: jax.Array) -> dict:
+    """Precision, recall and F1 averaged over labels (macro), and F1 of all together (micro).
+
+    What has no cases is 0, as in scikit-learn.
+
+    Args:
+      right: the true positives of each label, f32[K].
+      extra: the false positives.
+      missed: the false negatives.
+
+    Returns:
+      `precision`, `recall`, `f1` and `f1_micro`.
+    """
+    part = lambda a, b: a / jnp.maximum(a + b, 1)
+    f1 = lambda a, b, c: 2 * a / jnp.maximum(2 * a + b + c, 1)
+    return {
+        "precision": jnp.mean(part(right, extra)),
+        "recall": jnp.mean(part(right, missed)),
+        "f1": jnp.mean(f1(right, extra, missed)),
+        "f1_micro": f1(jnp.sum(right), jnp.sum(extra), jnp.sum(missed)),
     }
 
 
 def measure(
-    net: Net, data: Any, arch: Architecture, params: Any, state: Any, classes: int
+    net: Net, data: Any, arch: Architecture, params: Any, state: Any, task: "Task"
 ) -> dict[str, jax.Array]:
-    """Loss, accuracy, macro recall and macro F1 of a trained network over all `Examples`."""
-    n = data.y.shape[0]
+    """What a task measures of a trained network over all `Examples`, 256 at a time."""
+    n = data.number
     size = min(256, n)
     chunks = -(-n // size)
     rows = np.minimum(np.arange(chunks * size), n - 1).reshape(chunks, size)
     weight = (np.arange(chunks * size) < n).astype(np.float32).reshape(chunks, size)
 
-    def part(chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def part(chunk: tuple[jax.Array, jax.Array]) -> Any:
         i, w = chunk
-        x, y = split_batch((data.inputs(i), data.y[i]))
-        logits, _ = net.apply(params, state, arch, x)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-        return jnp.sum(losses * w), confusion(y, jnp.argmax(logits, -1), w, classes)
+        x, y = split_batch((data.inputs(i), data.labels(i)))
+        return task.sums(lambda x: net.apply(params, state, arch, x)[0], x, y, w)
 
-    losses, matrices = jax.lax.map(part, (jnp.asarray(rows), jnp.asarray(weight)))
-    return {**classification(jnp.sum(matrices, 0)), "loss": jnp.sum(losses) / n}
+    parts = jax.lax.map(part, (jnp.asarray(rows), jnp.asarray(weight)))
+    return task.finish(jax.tree.map(lambda each: jnp.sum(each, 0), parts), n)
 
 
 def check_score(score: str | Callable, measured: Sequence[str], space: Space) -> None:
@@ -82,6 +108,7 @@ def rated(
     metrics: dict[str, jax.Array],
     score: str | Callable[[dict[str, jax.Array]], jax.Array],
     must: str = "loss",
+    lower: Sequence[str] = ("loss",),
 ) -> Trials:
     """The trials with their metrics, the counts of the space among them, and their scores.
 
@@ -89,8 +116,9 @@ def rated(
       space: of the architectures.
       trials: proposals; rows without a weight have weight 1.
       metrics: f32[n] each.
-      score: the metric that is the score (a loss counts negatively), or a function of all.
+      score: the metric that is the score (negated where less is better), or a function of all.
       must: the metric that has to be finite; a row where it or the score is not fails.
+      lower: the metrics of which less is better.
 
     Returns:
       The trials; those that fail have weight 0 and score 0.
@@ -100,8 +128,7 @@ def rated(
     if callable(score):
         value = score(metrics)
     else:
-        lower = score.partition("_at_")[0] in ("loss", "fit_loss")
-        value = -metrics[score] if lower else metrics[score]
+        value = -metrics[score] if score.partition("_at_")[0] in lower else metrics[score]
     weight = jnp.ones(value.shape[0]) if trials.weight is None else trials.weight
     fine = jnp.isfinite(metrics[must]) & jnp.isfinite(value)
     return trials._replace(

@@ -33,8 +33,8 @@ def start(
         params=params,
         state=state,
         optimizer=rule.init(params),
-        fit=jnp.arange(fit_on.y.shape[0], dtype=jnp.int32),
-        score=jnp.arange(score_on.y.shape[0], dtype=jnp.int32),
+        fit=jnp.arange(fit_on.number, dtype=jnp.int32),
+        score=jnp.arange(score_on.number, dtype=jnp.int32),
         step=jnp.int32(0),
         judged=jnp.int32(0),
     )

@@ -9,11 +9,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jnas.base import Architecture, Evaluator, InputError, Trials
-from jnas.evaluators.metrics import METRICS, check_score, measure, rated
+from jnas.evaluators.metrics import check_score, measure, rated
 from jnas.evaluators.plans import Plan, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shared import Shared
 from jnas.evaluators.sub_supernets import routes
+from jnas.evaluators.tasks import Task, task_of
 from jnas.evaluators.training import Examples
 from jnas.evaluators.weight_sharing import check_ints, cost
 from jnas.nets import Net
@@ -32,8 +33,9 @@ def shared_scores(
     shared: Shared,
     score_on: Examples,
     *,
-    classes: int,
-    score: str | Callable[[dict[str, jax.Array]], jax.Array] = "accuracy",
+    classes: int | None = None,
+    task: Task | None = None,
+    score: str | Callable[[dict[str, jax.Array]], jax.Array] = "",
     fit_on: Examples | None = None,
     recalibrate: int = 0,
     batch_size: int = 64,
@@ -53,8 +55,9 @@ def shared_scores(
       net: the supernet; architectures are ints.
       shared: a trained one: the state of `weight_sharing`.
       score_on: the validation examples.
-      classes: the number of classes.
-      score: the metric to maximise (a loss counts negatively), or a function of all metrics.
+      classes: as in `jnas.evaluators.train`, and so `task` and `score`.
+      task: see there.
+      score: see there.
       fit_on: the training examples, for `recalibrate`.
       recalibrate: of how many training batches the statistics are the mean; 0 for all batches of
         the images that are scored.
@@ -66,12 +69,14 @@ def shared_scores(
 
     Returns:
       An evaluator whose state is `Frozen`. It learns nothing, and scores do not depend on keys. Its
-      metrics are `accuracy`, `recall`, `f1` (macro) and `loss`, and the counts of the space.
+      metrics are those of the task, and the counts of the space.
 
     Raises:
       InputError: a setting that cannot be.
     """
-    check_score(score, METRICS, net.space)
+    goal = task_of(task, classes)
+    score = score or goal.score
+    check_score(score, goal.metrics, net.space)
     check_plan(plan if isinstance(plan, str) else plan.name)
     if recalibrate < 0 or (recalibrate and fit_on is None):
         raise InputError(
@@ -95,12 +100,12 @@ def shared_scores(
             if route is not None:
                 mine = jax.tree.map(lambda x: x[route(arch)], state)
             statistics = renewed(mine.params, mine.state, arch)
-            return measure(net, score_on, arch, mine.params, statistics, classes)
+            return measure(net, score_on, arch, mine.params, statistics, goal)
 
         n = jax.tree.leaves(trials.arch)[0].shape[0]
         live = jnp.ones(n, bool) if trials.weight is None else trials.weight > 0
         metrics = population(live_only(one), plan, mesh, cost(net))((trials.arch, live))
-        return rated(net.space, trials, metrics, score), state
+        return rated(net.space, trials, metrics, score, lower=goal.lower), state
 
     return Evaluator(lambda key: Frozen(shared.params, shared.state), evaluate)
 
@@ -109,7 +114,7 @@ def _renewal(net: Net, source: Examples, batch_size: int) -> Callable[..., Any]:
     """`(params, state, arch) -> state` whose statistics are the mean over batches of a source."""
     keep = momenta(net)
     known = lambda momentum: not np.isnan(momentum)
-    n = source.y.shape[0]
+    n = source.number
     size = min(batch_size, n)
     rows = (np.arange(n // size * size)).reshape(-1, size)
 
@@ -134,7 +139,7 @@ def _first_batches(data: Examples, size: int, batches: int | None, name: str) ->
     """So many batches of examples, spread evenly over all; None for all."""
     if batches is None:
         return data
-    n = len(data.y)
+    n = data.number
     if not 1 <= batches <= n // min(size, n):
         raise InputError(
             f"{name}={batches}: from 1 to {n // min(size, n)} batches of {size} are there"
@@ -142,4 +147,5 @@ def _first_batches(data: Examples, size: int, batches: int | None, name: str) ->
     count = batches * min(size, n)
     rows = np.arange(count) * n // count
     mixed = rows.reshape(min(size, n), batches).T.ravel()  # each batch is spread over all as well
-    return data._replace(x=data.x[mixed], y=data.y[mixed])
+    x, y = jax.tree.map(lambda leaf: leaf[mixed], (data.x, data.y))
+    return data._replace(x=x, y=y)

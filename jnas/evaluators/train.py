@@ -14,6 +14,7 @@ from jnas.evaluators import resume
 from jnas.evaluators.metrics import check_score, measure, measured, rated
 from jnas.evaluators.plans import Plan, costs, live_only, population
 from jnas.evaluators.plans import check as check_plan
+from jnas.evaluators.tasks import Task, task_of
 from jnas.evaluators.training import (
     Batches,
     Examples,
@@ -45,7 +46,7 @@ def begin(net: Net, training: Training, data: Examples, key: jax.Array) -> Progr
     params, state = net.init(key)
     rule = optimizer_of(net, training, template(net.space))
     average = optax.ema(training.ema).init(_averaged(params, state)) if training.ema else ()
-    order = jnp.arange(data.y.shape[0])
+    order = jnp.arange(data.number)
     return Progress(params, state, rule.init(params), order, jnp.bool_(True), average)
 
 
@@ -58,8 +59,9 @@ def advance(
     progress: Progress,
     start: Any,
     steps: int,
+    task: Task | None = None,
 ) -> tuple[Progress, Any]:
-    """Trains by `steps` steps of cross-entropy on shuffled batches.
+    """Trains by `steps` steps down the loss of a task on shuffled batches.
 
     Every epoch is a new permutation that depends on `key` and the epoch only, and so does the
     augmentation of a batch on `key` and the step; the rest of an epoch that does not fill a batch
@@ -75,11 +77,12 @@ def advance(
       progress: where it stands.
       start: the number of steps taken before, an int or int32[].
       steps: how many to take, static.
+      task: whose loss; by default the cross-entropy of a classifier.
 
     Returns:
       The progress, and the loss of every step f32[steps]; NaN where none was taken any more.
     """
-    step = _step(net, training, data, key, arch)
+    step = _step(net, training, data, key, arch, task)
     return _loop(lambda now, i: step(now, start + i), progress, 0, steps, jnp.full(steps, jnp.nan))
 
 
@@ -122,11 +125,18 @@ def _needed_vmapped(axis_size: int, batched: list[bool], alive: jax.Array) -> tu
     return jnp.bool_(True), False
 
 
-def _step(net: Net, training: Training, data: Examples, key: jax.Array, arch: Architecture) -> Any:
+def _step(
+    net: Net,
+    training: Training,
+    data: Examples,
+    key: jax.Array,
+    arch: Architecture,
+    task: Task | None,
+) -> Any:
     """The function `(progress, number of the step) -> (progress, loss)`."""
     batches = Batches(data, training.batch_size, training.augment)
     rule = optimizer_of(net, training, arch)
-    loss_of = loss(net, training)
+    loss_of = loss(net, training, task)
 
     def step(now: Progress, i: jax.Array) -> tuple[Progress, jax.Array]:
         order, batch = batches.draw(key, now.order, i)
@@ -153,8 +163,9 @@ def train(
     fit_on: Examples,
     score_on: Examples,
     *,
-    classes: int,
-    score: str | Callable[[dict[str, jax.Array]], jax.Array] = "accuracy",
+    classes: int | None = None,
+    task: Task | None = None,
+    score: str | Callable[[dict[str, jax.Array]], jax.Array] = "",
     plan: str | Plan = "map",
     mesh: Mesh | None = None,
     memory: int = 0,
@@ -174,8 +185,10 @@ def train(
       training: optimizer, steps, batch size and all else that a step does.
       fit_on: the training examples.
       score_on: the validation examples.
-      classes: the number of classes.
-      score: the metric to maximise (a loss counts negatively), or a function of all metrics.
+      classes: the number of classes, where the task is to classify.
+      task: what is to be learned, one of `jnas.evaluators.tasks`.
+      score: the metric to maximise (negated where less is better, as of a loss), or a function of
+        all metrics; by default the task's own, of a classifier `accuracy`.
       plan: how the batch runs: `map`, one after another, each with just the operations that it
         has; `vmap`, all at once, each with all operations masked; `grouped`, all at once, those
         that chose an operation together; `auto`, the fastest of them by a short measurement, which
@@ -191,15 +204,18 @@ def train(
         untouched gives way. 0 starts each afresh.
 
     Returns:
-      An evaluator whose metrics are `accuracy`, `recall`, `f1` (macro) and `loss`, the same after
-      the steps `training.validate_at`, such as `accuracy_at_100`, and the counts of the space,
+      An evaluator whose metrics are those of the task (of a classifier `accuracy`, `top5`,
+      `precision`, `recall`, `f1` and `loss`), the same after the steps `training.validate_at`,
+      such as `accuracy_at_100`, and the counts of the space,
       such as `params`; with budgets or `remember` also `steps_done`, the steps that a row took.
 
     Raises:
       InputError: an unknown plan or score, a mesh that does not divide the batch, or a training
         that cannot be.
     """
-    check(training, fit_on)
+    goal = task_of(task, classes)
+    score = score or goal.score
+    check(training, fit_on, goal)
     resume.check(remember)
     if plan != "auto":
         check_plan(plan if isinstance(plan, str) else plan.name)
@@ -208,22 +224,22 @@ def train(
             "an optimizer that is a function of hyperparameters and a net from "
             "jnas.evaluators.joint need each other: one of the two is missing"
         )
-    check_score(score, measured(training.validate_at), net.space)
-    size, parts = min(training.batch_size, len(fit_on.y)), 1 if mesh is None else mesh.shape["data"]
+    check_score(score, measured(goal, training.validate_at), net.space)
+    size, parts = min(training.batch_size, fit_on.number), 1 if mesh is None else mesh.shape["data"]
     if size % parts:
         raise InputError(f"mesh.data={parts}: it has to divide the batch of {size} examples")
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
 
     def scored(step: Any, arch: Architecture, now: Progress, first: Any, last: Any) -> tuple:
         now, _ = _loop(step, now, first, last)
-        found = measure(net, score_on, arch, *weights(training, now), classes)
+        found = measure(net, score_on, arch, *weights(training, now), goal)
         return now, {k: jnp.where(now.alive, v, jnp.nan) for k, v in found.items()}
 
     def one(row: tuple[jax.Array, Architecture]) -> dict[str, jax.Array]:
         key, arch = row
         k_init, k_order = jax.random.split(key)
         now = begin(net, training, fit_on, k_init)
-        step = _step(net, training, fit_on, k_order, arch)
+        step = _step(net, training, fit_on, k_order, arch, goal)
 
         piece = lambda now, span: scored(step, arch, now, *span)
         if not training.validate_at:
@@ -235,7 +251,7 @@ def train(
         return {k + at: v[i] for at, i in [("", -1), *rows] for k, v in found.items()}
 
     def go_on(key: jax.Array, arch: Architecture, now: Progress, first: Any, last: Any) -> tuple:
-        step = _step(net, training, fit_on, jax.random.split(key)[1], arch)
+        step = _step(net, training, fit_on, jax.random.split(key)[1], arch, goal)
         return scored(step, arch, now, first, last)
 
     start = lambda key: begin(net, training, fit_on, jax.random.split(key)[0])
@@ -246,7 +262,8 @@ def train(
         hashed, arch = row
         k_init, k_order = jax.random.split(jax.random.wrap_key_data(hashed))
         now = begin(net, training, fit_on, k_init)
-        now, _ = _loop(_step(net, training, fit_on, k_order, arch), now, 0, min(2, training.steps))
+        step = _step(net, training, fit_on, k_order, arch, goal)
+        now, _ = _loop(step, now, 0, min(2, training.steps))
         return jax.tree.map(jnp.sum, now.params)
 
     def rows(n: int) -> tuple[jax.Array, Architecture]:
@@ -269,13 +286,13 @@ def train(
             raise InputError("validate_at: a training that goes on by budgets has no such steps")
         else:
             metrics, state = partial.evaluate(every, key, trials, state)
-        return rated(net.space, trials, metrics, score), state
+        return rated(net.space, trials, metrics, score, lower=goal.lower), state
 
     def halve() -> Evaluator | None:
         half = tuner.halved()
         if half is None:
             return None
-        options: Any = {"classes": classes, "score": score, "plan": half, "mesh": mesh}
+        options: Any = {"task": goal, "score": score, "plan": half, "mesh": mesh}
         return train(net, training, fit_on, score_on, remember=remember, **options)
 
     return Evaluator(lambda key: partial.init(template(net.space)), evaluate, halve)

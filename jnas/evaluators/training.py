@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jnas.base import Architecture, InputError
-from jnas.evaluators.augment import Augment, augment, mix
+from jnas.evaluators.augment import Augment, augment
 from jnas.evaluators.augment import check as check_augment
 from jnas.evaluators.mesh import split_batch
 from jnas.evaluators.shuffle import shuffled
+from jnas.evaluators.tasks import Task, mean_cross_entropy
 from jnas.nets import Net, dispatch
 from jnas.spaces.joint import hyperparameters
 
@@ -21,20 +23,34 @@ AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs co
 
 
 class Examples(NamedTuple):
-    """Labelled examples, raw; they are scaled by `(x - mean) / std` as they are used."""
+    """Labelled examples, raw; they are scaled by `(x - mean) / std` as they are used.
 
-    x: Any  # [N, ...]
-    y: Any  # int32[N]
+    Both may be pytrees. Without a mean the inputs are tokens, and become int32 as they are.
+    """
+
+    x: Any  # leaves [N, ...]
+    y: Any  # int32[N], or what the task takes
     mean: Any = 0.0  # for the last axis of x
     std: Any = 1.0
 
-    def scaled(self, raw: jax.Array) -> jax.Array:
-        """Raw examples as the inputs of a network, float32."""
+    @property
+    def number(self) -> int:
+        """How many examples there are."""
+        return int(jax.tree.leaves(self.y)[0].shape[0])
+
+    def scaled(self, raw: Any) -> Any:
+        """Raw examples as the inputs of a network: float32, or int32 tokens."""
+        if self.mean is None:
+            return jax.tree.map(lambda tokens: tokens.astype(jnp.int32), raw)
         return (raw.astype(jnp.float32) - self.mean) / self.std
 
-    def inputs(self, rows: jax.Array) -> jax.Array:
-        """The scaled inputs of some rows, float32."""
-        return self.scaled(self.x[rows])
+    def inputs(self, rows: jax.Array) -> Any:
+        """The scaled inputs of some rows."""
+        return self.scaled(jax.tree.map(lambda x: x[rows], self.x))
+
+    def labels(self, rows: jax.Array) -> Any:
+        """What is to be learned of some rows."""
+        return jax.tree.map(lambda y: y[rows], self.y)
 
 
 class Training(NamedTuple):
@@ -89,7 +105,7 @@ class Batches(NamedTuple):
         Returns:
           `(order, (x, y, share))`; `share` is that of mixed labels, or None.
         """
-        data, n = self.data, self.data.y.shape[0]
+        data, n = self.data, self.data.number
         size = min(self.size, n)
         epoch, place = i // (n // size), i % (n // size)
         words, wrap = dispatch.unwrapped(key)  # batched rows choose by mask, which keys cannot
@@ -97,14 +113,14 @@ class Batches(NamedTuple):
         order = jax.lax.cond(place == 0, shuffle, lambda: order)
         rows = jax.lax.dynamic_slice_in_dim(order, place * size, size)
         if self.augment == Augment():
-            return order, (*split_batch((data.inputs(rows), data.y[rows])), None)
+            return order, (*split_batch((data.inputs(rows), data.labels(rows))), None)
         k_batch = jax.random.fold_in(jax.random.fold_in(key, AUGMENTATION), i)
         x, share = augment(self.augment, k_batch, data.x[rows], data.scaled)
-        return order, (*split_batch((x, data.y[rows])), share)
+        return order, (*split_batch((x, data.labels(rows))), share)
 
 
-def check(training: Training, data: Examples) -> None:
-    """Raises `InputError` for a setting that cannot be."""
+def check(training: Training, data: Examples, task: Task | None = None) -> None:
+    """Raises `InputError` for a setting that cannot be, for a classifier or for a task."""
     for name in ("smoothing", "ema"):
         value = getattr(training, name)
         if not isinstance(value, int | float) or not 0 <= value < 1:
@@ -120,7 +136,13 @@ def check(training: Training, data: Examples) -> None:
         raise InputError(
             f"validate_at={at!r}: different whole numbers from 1 to {steps} are needed"
         )
-    check_augment(training.augment, data.x.shape)
+    check_augment(training.augment, np.shape(jax.tree.leaves(data.x)[0]))
+    if training.augment.mixup and data.mean is None:
+        raise InputError(f"mixup={training.augment.mixup}: tokens cannot be mixed")
+    used = {**training.augment._asdict(), "smoothing": training.smoothing}
+    for name, value in used.items():
+        if value and task is not None and name not in task.takes:
+            raise InputError(f"{name}={value!r}: it cannot be used for the task {task.name}")
 
 
 def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
@@ -137,12 +159,15 @@ def forward(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]
     return f
 
 
-def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
+def loss(
+    net: Net, training: Training, task: Task | None = None
+) -> Callable[..., tuple[jax.Array, Any]]:
     """`(params, state, arch, batch, sparse=False) -> (loss, state)`, with the training's labels.
 
-    The network runs in the mode of training and in the training's dtype.
+    The network runs in the mode of training and in the training's dtype. The loss is that of a
+    classifier, or of a task.
     """
-    run = _heads(net, training)
+    run, loss_of = _heads(net, training), mean_cross_entropy if task is None else task.loss
 
     def f(params: Any, state: Any, arch: Architecture, batch: tuple, sparse: bool = False) -> tuple:
         x, y, share = batch
@@ -152,7 +177,7 @@ def loss(net: Net, training: Training) -> Callable[..., tuple[jax.Array, Any]]:
                 f"auxiliary={training.auxiliary}: the network has no auxiliary head, whose loss it "
                 "would weigh; the net of DARTS has one by auxiliary=True"
             )
-        mean = lambda logits: jnp.mean(losses(logits, y, training.smoothing, share))
+        mean = lambda logits: loss_of(logits, y, training.smoothing, share)
         total = mean(heads[0])
         if training.auxiliary:
             total += training.auxiliary * mean(heads[1])
@@ -180,14 +205,6 @@ def optimizer_of(net: Net, training: Training, arch: Architecture) -> optax.Grad
     """The optimizer of an architecture's weights."""
     rule = training.optimizer
     return rule(hyperparameters(net.space, arch)) if callable(rule) else rule
-
-
-def losses(logits: jax.Array, y: jax.Array, smoothing: float, share: Any) -> jax.Array:
-    """Cross-entropy of every row, with soft labels where there are any."""
-    if not smoothing and share is None:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    labels = optax.smooth_labels(jax.nn.one_hot(y, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, labels if share is None else mix(labels, share))
 
 
 def is_float(x: jax.Array) -> bool:

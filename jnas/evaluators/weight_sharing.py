@@ -8,23 +8,17 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jnas.base import Architecture, Evaluator, InputError, Trials, choice_counts
-from jnas.evaluators.metrics import (
-    METRICS,
-    check_score,
-    classification,
-    confusion,
-    rated,
-)
+from jnas.evaluators.metrics import check_score, rated
 from jnas.evaluators.plans import Plan, costs, live_only, population
 from jnas.evaluators.plans import check as check_plan
 from jnas.evaluators.shared import Shared, draw_fit, draw_score, start, take_step
 from jnas.evaluators.sub_supernets import copies, pick, put, routes
+from jnas.evaluators.tasks import Task, task_of
 from jnas.evaluators.training import (
     Examples,
     Training,
     check,
     forward,
-    losses,
 )
 from jnas.nets import Net
 from jnas.nets.usage import used_params
@@ -38,8 +32,9 @@ def weight_sharing(
     fit_on: Examples,
     score_on: Examples,
     *,
-    classes: int,
-    score: str | Callable[[dict[str, jax.Array]], jax.Array] = "accuracy",
+    classes: int | None = None,
+    task: Task | None = None,
+    score: str | Callable[[dict[str, jax.Array]], jax.Array] = "",
     rows: str = "each",
     steps: int = 1,
     score_batches: int = 1,
@@ -82,9 +77,9 @@ def weight_sharing(
         business only. Averages (`ema`) and `validate_at` are not for shared weights.
       fit_on: the training examples.
       score_on: the validation examples.
-      classes: the number of classes.
-      score: the metric to maximise (a loss counts negatively), or a function of all metrics.
-        Without validation batches it is the training loss.
+      classes: as in `jnas.evaluators.train`, and so `task`.
+      task: see there.
+      score: see there. Without validation batches it is the training loss.
       rows: `each`, `mean` or `sum`.
       steps: for each row, or for the round.
       score_batches: 0 for none.
@@ -99,29 +94,33 @@ def weight_sharing(
     Returns:
       An evaluator whose state is a `Shared`; with `split` its parameters, state, optimizer, order
       of training examples and step lead with the choices of the place. The metrics are `fit_loss`,
-      the mean loss of the row's steps, `accuracy`, `recall`, `f1` (macro) and `loss`, where there
-      are validation batches, and the counts of the space.
+      the mean loss of the row's steps, those of the task, where there are validation batches, and
+      the counts of the space.
 
     Raises:
       InputError: a setting that cannot be.
     """
-    check(training, fit_on)
+    goal = task_of(task, classes)
+    score = score or goal.score
+    check(training, fit_on, goal)
+    if teacher is not None and goal.name != "classification":
+        raise InputError(f"teacher: soft labels are for classification, not for {goal.name}")
     check_plan(plan if isinstance(plan, str) else plan.name)
-    names = [*METRICS, "fit_loss"] if score_batches else ["fit_loss"]
+    names = [*goal.metrics, "fit_loss"] if score_batches else ["fit_loss"]
     if not score_batches and isinstance(score, str):
         score = "fit_loss"
     check_score(score, names, net.space)
     _check_numbers(training, rows, steps, score_batches, distill, split)
-    size = min(training.batch_size, len(score_on.y))
-    if score_batches * size > len(score_on.y):
+    size = min(training.batch_size, score_on.number)
+    if score_batches * size > score_on.number:
         raise InputError(
-            f"score_batches={score_batches}: there are {len(score_on.y) // size} of {size} examples"
+            f"score_batches={score_batches}: there are {score_on.number // size} of {size} examples"
         )
     route = None if split is None else routes(net, split)
     fit_on, score_on = (jax.tree.map(jnp.asarray, part) for part in (fit_on, score_on))
     same_for_all = not callable(teacher)
     teacher_of = teacher if callable(teacher) else lambda arch: jax.tree.map(jnp.asarray, teacher)
-    loss_of, used_by = _taught(net, training, teacher_of, distill), used_params(net)
+    loss_of, used_by = _taught(net, training, goal, teacher_of, distill), used_params(net)
 
     def init(key: jax.Array) -> Shared:
         fresh = start(net, training, fit_on, score_on, key)
@@ -215,13 +214,14 @@ def weight_sharing(
 
             def one(arch: Architecture) -> dict[str, jax.Array]:
                 mine = shared if route is None else pick(shared, route(arch))
-                return _on_batches(net, mine.params, mine.state, arch, batches, classes)
+                return _on_batches(net, mine.params, mine.state, arch, batches, goal)
 
             every = population(live_only(one), plan, mesh, cost(net))
             metrics |= every((trials.arch, live))
         must = "loss" if score_batches else "fit_loss"
         shared = _where(jnp.any(live), shared, state)
-        return rated(net.space, trials, metrics, score, must), shared
+        less = (*goal.lower, "fit_loss")
+        return rated(net.space, trials, metrics, score, must, less), shared
 
     return Evaluator(init, evaluate)
 
@@ -241,14 +241,16 @@ def keep_unused(used: Any, new: Shared, old: Shared) -> Shared:
     return new._replace(params=undo(old.params, new.params), optimizer=optimizer)
 
 
-def _taught(net: Net, training: Training, teacher_of: Any, distill: float) -> Callable[..., tuple]:
+def _taught(
+    net: Net, training: Training, task: Task, teacher_of: Any, distill: float
+) -> Callable[..., tuple]:
     """`(params, state, arch, batch, soft) -> (loss, state)`, from labels and soft labels."""
     run = forward(net, training)
 
     def f(params: Any, state: Any, arch: Architecture, batch: tuple, soft: Any) -> tuple:
         x, y, share = batch
         logits, new = run(params, state, arch, x)
-        hard = jnp.mean(losses(logits, y, training.smoothing, share))
+        hard = task.loss(logits, y, training.smoothing, share)
         if soft is None:
             return hard, new
         cross = -jnp.mean(jnp.sum(soft * jax.nn.log_softmax(logits), -1))
@@ -260,20 +262,22 @@ def _taught(net: Net, training: Training, teacher_of: Any, distill: float) -> Ca
 
 
 def _on_batches(
-    net: Net, params: Any, state: Any, arch: Architecture, batches: Any, classes: int
+    net: Net, params: Any, state: Any, arch: Architecture, batches: Any, task: Task
 ) -> dict[str, jax.Array]:
     """The metrics on stacked batches `(x, y)`, each with its own statistics."""
+    number, size = jax.tree.leaves(batches)[0].shape[:2]
+
+    def run(x: Any) -> Any:
+        heads, _ = net.apply(params, state, arch, x, train=True)
+        return heads[0] if isinstance(heads, tuple) else heads  # without an auxiliary one
 
     def part(batch: tuple) -> tuple:
         x, y = batch
-        heads, _ = net.apply(params, state, arch, x, train=True)
-        logits = heads[0] if isinstance(heads, tuple) else heads  # without an auxiliary one
-        found = losses(logits, y, 0.0, None)
-        weight = jnp.ones(y.shape[0])
-        return jnp.mean(found), confusion(y, jnp.argmax(logits, -1), weight, classes)
+        return task.loss(run(x), y, 0.0, None), task.sums(run, x, y, jnp.ones(size))
 
-    found, matrices = jax.lax.map(part, batches)
-    return {**classification(jnp.sum(matrices, 0)), "loss": jnp.mean(found)}
+    found, parts = jax.lax.map(part, batches)
+    metrics = task.finish(jax.tree.map(lambda each: jnp.sum(each, 0), parts), number * size)
+    return {**metrics, "loss": jnp.mean(found)}
 
 
 def _where(on: jax.Array, yes: Any, no: Any) -> Any:

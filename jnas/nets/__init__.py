@@ -9,6 +9,7 @@ from jnas.nets.choices import OneOf, Repeat, Slim
 from jnas.nets.counting import count_flops, count_params
 from jnas.nets.darts import darts
 from jnas.nets.darts_supernet import darts_supernet
+from jnas.nets.dense import dense
 from jnas.nets.enas_macro import enas_macro
 from jnas.nets.functional import Net, functional
 from jnas.nets.metaqnn import metaqnn
@@ -38,6 +39,7 @@ NETS: dict[str, Callable[..., Net]] = {
     "enas_macro": enas_macro,
     "enas_micro": enas_micro,
     "metaqnn": metaqnn,
+    "dense": dense,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
@@ -73,6 +75,7 @@ __all__ = [
     "count_params",
     "darts",
     "darts_supernet",
+    "dense",
     "efficientnet",
     "enas_macro",
     "enas_micro",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jnas.base import Space
 from jnas.spaces.autoformer import autoformer
 from jnas.spaces.darts import darts, darts_supernet
+from jnas.spaces.dense import dense
 from jnas.spaces.enas_macro import enas_macro
 from jnas.spaces.joint import Joint, joint
 from jnas.spaces.metaqnn import metaqnn
@@ -39,6 +40,7 @@ SPACES: dict[str, Callable[..., Space]] = {
     "enas_macro": enas_macro,
     "enas_micro": enas_micro,
     "metaqnn": metaqnn,
+    "dense": dense,
     "mlp": mlp,
     "nas_bench_101": nas_bench_101,
     "nas_bench_201": nas_bench_201,
@@ -69,6 +71,7 @@ __all__ = [
     "choice",
     "darts",
     "darts_supernet",
+    "dense",
     "different",
     "efficientnet",
     "enas_macro",

@@ -1,0 +1,49 @@
+"""Regularized evolution of networks over series that read lines of digits, by CTC.
+
+Command: jnas search --config=experiments/configs/lines_ctc.py --workdir=runs/lines
+Cost: COST
+Result: RESULT
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The config."""
+    return ConfigDict(
+        {
+            "space": "sequence",
+            "net": {
+                "depth": 2,
+                "widths": (16, 24, 32),
+                "blocks": ("convolution", "gru", "bigru"),
+                "kernels": (3, 7),
+                "heads": (1,),
+                "ratios": (1,),
+            },
+            "data": {
+                "name": "digit_lines",
+                "data_dir": "",
+                "most": 4,
+                "mask": True,
+                "validation_fraction": 0.1,
+            },
+            "strategy": {"name": "regularized_evolution", "population": 10, "sample": 4},
+            "train": {
+                "steps": 150,
+                "batch_size": 32,
+                "optimizer": "adam",
+                "learning_rate": 1e-2,
+                "clip": 5.0,
+                "plan": "map",
+                "score": "character_error",
+            },
+            "mesh": {"pop": 0, "data": 1},
+            "final": {"steps": 1000},
+            "evaluations": 30,
+            "batch": 5,
+            "chunk": 1,
+            "seed": 0,
+            "seeds": 1,
+        }
+    )

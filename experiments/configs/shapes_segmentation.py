@@ -1,0 +1,35 @@
+"""Regularized evolution of encoder-decoders that segment generated shapes.
+
+Command: jnas search --config=experiments/configs/shapes_segmentation.py --workdir=runs/shapes
+Cost: COST
+Result: RESULT
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The config."""
+    return ConfigDict(
+        {
+            "space": "dense",
+            "net": {"channels": 8, "levels": 3, "widths": (4, 8, 16), "most": 2},
+            "data": {"name": "shapes", "data_dir": "", "validation_fraction": 0.25},
+            "strategy": {"name": "regularized_evolution", "population": 12, "sample": 4},
+            "train": {
+                "steps": 80,
+                "batch_size": 16,
+                "optimizer": "adam",
+                "learning_rate": 1e-2,
+                "plan": "map",
+                "score": "mean_iou",
+            },
+            "mesh": {"pop": 0, "data": 1},
+            "final": {"steps": 600},
+            "evaluations": 36,
+            "batch": 6,
+            "chunk": 1,
+            "seed": 0,
+            "seeds": 1,
+        }
+    )
