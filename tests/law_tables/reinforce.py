@@ -67,8 +67,8 @@ RECIPES: dict[str, Recipe] = {
         {"learning_rate": 0.03, "hidden": 4, "epochs": 3},
         rtol=RTOL,
         vmap_rtol=VMAP_RTOL,
-        on_table={"learning_rate": 0.01, "hidden": 16, "epochs": 3},
-        batch=5,
+        on_table={"learning_rate": 0.01, "hidden": 16, "epochs": 5},
+        batch=10,
         slow=True,
     ),
 }
