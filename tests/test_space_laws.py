@@ -1,6 +1,7 @@
 """The laws that every registered space obeys; `space_cases.py` holds the table."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -24,8 +25,18 @@ from jnas.links.sampling import largest
 from jnas.nets import NETS, Net, count_flops, count_params, forms
 from jnas.spaces import SPACES
 
-every = pytest.mark.parametrize("name", list(CASES))
-counted = pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.own_counts])
+PROMPT = {"mlp", "nas_bench_201"}  # the others take longer to compile than to check
+
+
+def of(names: Iterable[str], prompt: set[str] = PROMPT) -> pytest.MarkDecorator:
+    """A test for each of these spaces, a slow one but for a few."""
+    mark = lambda name: name if name in prompt else pytest.param(name, marks=pytest.mark.slow)
+    return pytest.mark.parametrize("name", [mark(name) for name in names])
+
+
+every = of(CASES)
+counted = of((name for name, case in CASES.items() if case.own_counts), {"mlp"})
+run = of((name for name, case in CASES.items() if case.shape is not None), {"mlp"})
 N = 40
 
 
@@ -72,13 +83,13 @@ def test_random_ints_are_repaired_and_what_is_valid_stays(name: str) -> None:
     key = jax.random.key(6)
 
     @jax.jit
-    def run(arch: Any) -> tuple:
+    def check(arch: Any) -> tuple:
         random = from_vector(space, below(key, (N, counts.size), counts))
         mended = repaired(space, random)
         valid = jax.vmap(space.is_valid)
         return random, mended, valid(random), valid(mended), repaired(space, arch), valid(arch)
 
-    random, mended, fine, mends, again, drawn = jax.device_get(run(samples(name)))
+    random, mended, fine, mends, again, drawn = jax.device_get(check(samples(name)))
     assert drawn.all() and mends.all()
     assert fine.all() or repairs(space)
     same(again, samples(name))
@@ -119,8 +130,8 @@ def test_a_canonical_form_is_valid_and_its_own(name: str) -> None:
     assert jax.jit(jax.vmap(space.is_valid))(again).all()
     if CASES[name].form_counts:
         for count in space.counts.values():
-            of = jax.jit(jax.vmap(count))
-            same(of(form_of(name)), of(samples(name)))
+            many = jax.jit(jax.vmap(count))
+            same(many(form_of(name)), many(samples(name)))
 
 
 @counted
@@ -143,14 +154,7 @@ def test_counts_are_those_of_the_network(name: str) -> None:
             assert int(flops[i]) == count_flops(net, row(few, i), case.shape) + case.extra
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        n if n == "mlp" else pytest.param(n, marks=pytest.mark.slow)
-        for n, case in CASES.items()
-        if case.shape is not None
-    ],
-)
+@run
 def test_the_network_gives_finite_numbers_for_every_architecture(name: str) -> None:
     case, net = CASES[name], net_of(name)
     assert case.shape is not None
@@ -158,7 +162,7 @@ def test_the_network_gives_finite_numbers_for_every_architecture(name: str) -> N
     x = jax.random.randint(key, shape, 0, case.tokens) if case.tokens else (
         jax.random.normal(key, shape))  # fmt: skip
     params, state = net.init(jax.random.key(9))
-    run = jax.jit(lambda arch: net.apply(params, state, arch, x, train=True)[0])
-    found = [np.asarray(run(row(samples(name), i))) for i in range(6)]
+    apply = jax.jit(lambda arch: net.apply(params, state, arch, x, train=True)[0])
+    found = [np.asarray(apply(row(samples(name), i))) for i in range(6)]
     assert all(np.isfinite(y).all() for y in found)
     assert len({y.tobytes() for y in found}) > 1

@@ -58,26 +58,28 @@ class Block(nnx.Module):
 
 
 class Network(nnx.Module):
-    """A convolution, the blocks, and a classifier of channels averaged over the image."""
+    """A convolution, the blocks, and a classifier of channels pooled to half the image."""
 
-    def __init__(self, classes: int, inputs: int, rngs: nnx.Rngs):
+    def __init__(self, classes: int, image: int, inputs: int, rngs: nnx.Rngs):
         self.stem = Conv(inputs, WIDTHS[-1], 3, rngs=rngs)
         self.blocks = Repeat(Block, BLOCKS, rngs=rngs, name="depth")
-        self.head = nnx.Linear(WIDTHS[-1], classes, rngs=rngs)
+        self.head = nnx.Linear((image // 2) ** 2 * WIDTHS[-1], classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.head(jnp.mean(self.blocks(self.stem(x)), (1, 2)))
+        x = ops.avg_pool_2x2(self.blocks(self.stem(x)))
+        return self.head(x.reshape(x.shape[0], -1))
 
 
-def network(classes: int = 10, inputs: int = 1) -> Net:
+def network(classes: int = 10, image: int = 8, inputs: int = 1) -> Net:
     """The network over the space; blocks past the depth get what has no effect.
 
     Args:
       classes: the outputs.
+      image: height and width of the images, even.
       inputs: the channels of the images.
 
     Returns:
-      The net: `[B, H, W, inputs]` to `[B, classes]`.
+      The net: `[B, image, image, inputs]` to `[B, classes]`.
     """
 
     def bind(arch: Any) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def network(classes: int = 10, inputs: int = 1) -> Net:
         return {"depth": arch["depth"], "op": each("op"), "width": each("width")}
 
     space = own(choices, widening, name="own_space")
-    return functional(lambda rngs: Network(classes, inputs, rngs), space=space, bind=bind)
+    return functional(lambda rngs: Network(classes, image, inputs, rngs), space=space, bind=bind)
 
 
 class Flags(argparse.ArgumentParser):
