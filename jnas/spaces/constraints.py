@@ -50,7 +50,7 @@ def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
 
     def is_valid(arch: Architecture) -> jax.Array:
         fine = [test(arch) for test in tests]
-        here = form.here(to_vector(form.bare, arch)) if parts else None
+        here: Any = form.here(to_vector(form.bare, arch)) if parts else None
         for q, start in zip(parts, starts, strict=True):
             fine.append(~here[start] | q.space.is_valid(arch[q.name]))
         return jnp.all(jnp.stack(fine))
@@ -58,7 +58,7 @@ def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
     def mended(arch: Architecture) -> Architecture:
         """With valid parts."""
         whole = dict(arch)
-        here = form.here(to_vector(form.bare, arch)) if parts else None
+        here: Any = form.here(to_vector(form.bare, arch)) if parts else None
         for q, start in zip(parts, starts, strict=True):
             keep = functools.partial(jnp.where, here[start])
             whole[q.name] = jax.tree.map(keep, q.space.repair(arch[q.name]), arch[q.name])
