@@ -3,7 +3,7 @@
 Command: python experiments/examples/own_space.py --workdir=runs/own_space
   (`jnas describe own_space:network` in this folder shows the space)
 Cost: 1 minute on 2 cores.
-Result: a network of three blocks with a validation accuracy above 0.97 after 60 steps.
+Result: a network with a validation accuracy of 0.986 after 60 steps.
 
 A network has one to three blocks. A block is a convolution, which has a kernel and a width, or a
 pooling, which has none; and no convolution is narrower than one before it.
