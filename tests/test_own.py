@@ -234,7 +234,7 @@ def test_a_rule_over_many_choices_works_on_arrays() -> None:
     space = own(many, in_total)
     drawn = np.asarray(to_vector(space, sample(space, jax.random.key(0), 100)))
     assert (drawn.sum(-1) <= 20).all()  # of all architectures 0.02 % are so
-    assert len(np.unique(drawn, axis=0)) > 90
+    assert len(np.unique(drawn, axis=0)) > 60
 
 
 @pytest.mark.parametrize(

@@ -46,21 +46,22 @@ def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
     if not tests and not parts:
         return Rules(Space.is_valid, Space.repair)
 
-    def on(arch: Architecture, q: Question) -> jax.Array:
-        return form.here(to_vector(form.bare, arch))[form.places[q.name].start]
+    starts = [form.places[q.name].start for q in parts]
 
     def is_valid(arch: Architecture) -> jax.Array:
         fine = [test(arch) for test in tests]
-        fine += [~on(arch, q) | q.space.is_valid(arch[q.name]) for q in parts]
+        here: Any = form.here(to_vector(form.bare, arch)) if parts else None
+        for q, start in zip(parts, starts, strict=True):
+            fine.append(~here[start] | q.space.is_valid(arch[q.name]))
         return jnp.all(jnp.stack(fine))
 
     def mended(arch: Architecture) -> Architecture:
         """With valid parts."""
         whole = dict(arch)
-        for q in parts:
-            part, here = q.space.repair(arch[q.name]), on(arch, q)
-            keep = functools.partial(jnp.where, here)
-            whole[q.name] = jax.tree.map(keep, part, arch[q.name])
+        here: Any = form.here(to_vector(form.bare, arch)) if parts else None
+        for q, start in zip(parts, starts, strict=True):
+            keep = functools.partial(jnp.where, here[start])
+            whole[q.name] = jax.tree.map(keep, q.space.repair(arch[q.name]), arch[q.name])
         return whole
 
     if not tests:
