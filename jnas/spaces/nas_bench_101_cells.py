@@ -110,7 +110,8 @@ def _graphs(n: int, pairs: np.ndarray) -> np.ndarray:
         full = np.zeros((len(bits), n, n), bool)
         full[:, pairs[:, 0], pairs[:, 1]] = bits
         # Edges go up: a vertex is on such a path where every one has an edge in and an edge out.
-        good = full[:, :-1].any(2).all(1) & full[:, :, 1:].any(1).all(1)
+        leaves, enters = full[:, :-1].any(axis=2), full[:, :, 1:].any(axis=1)
+        good = np.all(leaves, axis=1) & np.all(enters, axis=1)
         found.append(full[good])
     return np.concatenate(found)
 
