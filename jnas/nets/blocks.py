@@ -190,7 +190,7 @@ def _values(family: Family, widths: dict[str, set[int]], first: Spec, arch: Any)
         known = isinstance(source, np.ndarray)
         soft = jnp.issubdtype(jnp.result_type(source), jnp.floating)
         with jax.ensure_compile_time_eval() if known else contextlib.nullcontext():
-            kept = jnp.asarray(concatenated(family, name, source), jnp.float32)
+            kept: Any = jnp.asarray(concatenated(family, name, source), jnp.float32)
             kept = np.asarray(kept) if known else kept
         if first.raw and first.name == name:
             values |= _first(first, source, ops, many, soft)

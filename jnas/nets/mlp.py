@@ -78,10 +78,10 @@ class Activation(OneOf):
 class Units(NarrowLinear):
     """A linear layer that leaves it to others to hide the units that are not kept."""
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
         if self.out.known() is not None:
-            return super().__call__(x)
-        return nnx.Linear.__call__(self, x)
+            return super().__call__(inputs, out_sharding)
+        return nnx.Linear.__call__(self, inputs)
 
 
 class LayerNorm(nnx.Module):

@@ -143,10 +143,11 @@ class NarrowLinear(nnx.Linear):
         super().__init__(inputs, outputs, kernel_init=lecun_uniform, rngs=rngs)
         self.into, self.out = Width(inputs, into), Width(outputs, out)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        del out_sharding
         kernel, bias = self.kernel[...], self.bias[...]  # type: ignore
         kernel = self.out.cut(self.into.cut(kernel, -2))
-        return self.out.mask(x @ kernel + self.out.cut(bias))
+        return self.out.mask(inputs @ kernel + self.out.cut(bias))
 
     def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
         """For counting: which of the last axes of a parameter an architecture uses."""

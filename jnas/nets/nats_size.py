@@ -1,5 +1,6 @@
 """The network of NATS-Bench's size search space, of widths that the architecture chooses."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,9 +40,8 @@ class SizeReduction(nnx.Module):
     """Halves height and width: two 3x3 convolutions beside a pooled 1x1 shortcut."""
 
     def __init__(self, most: int, into: str, out: str, *, rngs: nnx.Rngs):
-        both = {"relu": "before", "out": out, "rngs": rngs}
-        self.first = ConvNorm(most, most, 3, 2, into=into, **both)
-        self.second = ConvNorm(most, most, 3, into=out, **both)
+        conv = functools.partial(ConvNorm, most, most, 3, relu="before", out=out, rngs=rngs)
+        self.first, self.second = conv(stride=2, into=into), conv(into=out)
         self.shortcut = NarrowConv(most, most, 1, into=into, out=out, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -93,7 +93,7 @@ def layout(stack: Stack) -> list[Spec]:
         width = stack.channels * 2**stage
         kinds += [(True, width)] if stage else []
         kinds += [(False, width)] * (stack.repeats - (stack.within and stage > 0))
-    made = []
+    made: list[Spec] = []
     for reduces, width in kinds:
         before, last = outputs[-2:]
         raw = stack.raw and not made and before.channels != width

@@ -1,5 +1,6 @@
 """Multilayer perceptrons: depth, and each hidden layer's width, activation, norm and skip."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,14 +79,15 @@ def mlp(
         choices["norm"], labels["norm"] = np.full(depth, len(norms)), norms
     if skips and depth > 1:
         choices["skip"], labels["skip"] = np.full(depth - 1, 2), None
-    canonical = {"canonical": lambda arch: _canonical(arch, depth, least)} if least < depth else {}
-    return Space(
+    space = Space(
         name="mlp",
         num_choices=choices,
         labels=labels,
         counts=_counts(widths, image * image * inputs, classes, norms, least),
-        **canonical,
     )
+    if least == depth:
+        return space
+    return dataclasses.replace(space, canonical=lambda arch: _canonical(arch, depth, least))
 
 
 def _canonical(arch: Any, depth: int, least: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jnas.spaces.nas_bench_101 import INNER, MOST_EDGES, OPERATIONS, VERTICES, matrix_of
+from jnas.spaces.nas_bench_101 import FROM, INNER, MOST_EDGES, OPERATIONS, TO, VERTICES
 
 
 def module_hash(arch: Any) -> str:
@@ -21,8 +21,10 @@ def module_hash(arch: Any) -> str:
     Args:
       arch: a valid architecture of `jnas.spaces.nas_bench_101`.
     """
-    matrix = np.asarray(matrix_of(arch))
-    used = [v for v in range(VERTICES) if v in (0, VERTICES - 1) or matrix[v].any()]
+    matrix = np.zeros((VERTICES, VERTICES), int)
+    matrix[FROM, TO] = np.asarray(arch["edges"])
+    reach = np.linalg.matrix_power(matrix + np.eye(VERTICES, dtype=int), VERTICES) > 0
+    used = np.flatnonzero(reach[0] & reach[:, -1])  # on a path from input to output
     ops = np.asarray(arch["ops"]).tolist()
     labels = [-1, *(ops[v - 1] for v in used[1:-1]), -2]
     return graph_hash(matrix[np.ix_(used, used)], labels)
@@ -108,7 +110,8 @@ def _graphs(n: int, pairs: np.ndarray) -> np.ndarray:
         full = np.zeros((len(bits), n, n), bool)
         full[:, pairs[:, 0], pairs[:, 1]] = bits
         # Edges go up: a vertex is on such a path where every one has an edge in and an edge out.
-        good = full[:, :-1].any(2).all(1) & full[:, :, 1:].any(1).all(1)
+        leaves, enters = full[:, :-1].any(axis=2), full[:, :, 1:].any(axis=1)
+        good = np.all(leaves, axis=1) & np.all(enters, axis=1)
         found.append(full[good])
     return np.concatenate(found)
 

@@ -78,8 +78,8 @@ def _counts(
     area = [(image // side) ** 2 for side in SIDES]
 
     def total(arch: Any, norm: int, area: Sequence[int], bias: int) -> jax.Array:
-        c = jnp.asarray(widths, jnp.int32)[jnp.asarray(arch)]
-        c = [c[..., i] for i in range(LAYERS)]
+        every = jnp.asarray(widths, jnp.int32)[jnp.asarray(arch)]
+        c = [every[..., i] for i in range(LAYERS)]
         found = (9 * inputs * c[0] + norm * c[0]) * area[0]
         for i, before in enumerate([c[0], *c[:-1]]):
             if i % 2:  # a residual block
