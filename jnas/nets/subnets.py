@@ -98,8 +98,8 @@ def _renumbered(params: Any, state: Any) -> tuple[Any, Any]:
 
 def _part(tree: Any, numbers: dict[str, int]) -> Any:
     tree = tree.get("layer", tree)
-    if "options" in tree:  # of squeeze and excitation, the first is nothing; else they are kernels
-        squeezes = not any("conv" in option for option in tree["options"].values())
+    if "options" in tree:  # of squeeze and excitation, or of kernels
+        squeezes = any("reduce" in option for option in tree["options"].values())
         tree = tree["options"].get(numbers["se" if squeezes else "kernel"], {})
         tree = tree.get("layer", tree)
     if "reduce" in tree:
