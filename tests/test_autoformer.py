@@ -139,6 +139,7 @@ def test_it_equals_a_naive_reference_with_the_weights_of_the_small_network() -> 
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_canonical_takes_away_what_lies_past_the_depth() -> None:
     space = spaces.autoformer(**SMALL)
     archs = sample(space, jax.random.key(8), 100)

@@ -25,7 +25,7 @@ NETS: dict[str, tuple] = {
     "series": (nets.series, {**SERIES, "widths": (4, 6), "depth": 2, "head": 4, "norm": "batch"}),
     "keywords": (nets.tc_resnet, {**SERIES, "channels": (4, 6)}),
 }
-ROWS = 4
+ROWS = 3
 
 
 def _input(name: str) -> Any:

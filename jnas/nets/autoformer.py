@@ -15,7 +15,7 @@ from jnas.nets import initial
 from jnas.nets.attention import Attention, Learned, attend
 from jnas.nets.functional import Net, functional
 from jnas.nets.sizes import Dense, LayerNorm, Pick, Size, fixed, layers
-from jnas.nets.small import filled, single, takes
+from jnas.nets.small import single, takes
 from jnas.nets.transformer_blocks import FeedForward
 from jnas.spaces.autoformer import Settings, checked
 
@@ -144,7 +144,7 @@ def autoformer(**settings: Any) -> Net:
       The net: `[B, image, image, inputs]` to `[B, classes]`.
     """
     space = spaces.autoformer(**settings)
-    s = checked(Settings(**filled(spaces.autoformer, settings)))
+    s = checked(Settings(**settings))
     options = [(s.widths, s.heads, s.ratios)] * s.depth
 
     def bind(arch: Architecture) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jnas.nets.frames import NORMS, Head, read
 from jnas.nets.functional import Net, functional
 from jnas.nets.series_blocks import STEMS, Layer, Options
 from jnas.nets.sizes import Pick, Size, layers
-from jnas.nets.small import filled, single, takes
+from jnas.nets.small import single, takes
 from jnas.spaces.series import Settings, checked
 
 
@@ -51,7 +51,7 @@ def series(**settings: Any) -> Net:
       `subsample` and T / 2 after `deep_speech`, rounded up.
     """
     space = spaces.series(**settings)
-    s = checked(Settings(**filled(spaces.series, settings)))
+    s = checked(Settings(**settings))
     options = [Options(*(getattr(s, name) for name in Options._fields))] * s.depth
 
     def bind(arch: Architecture) -> dict[str, Any]:

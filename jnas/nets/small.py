@@ -1,8 +1,9 @@
 """What the networks of spaces with many settings share."""
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flax import nnx
@@ -14,22 +15,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def takes(other: Callable) -> Callable[[F], F]:
-    """Gives a function `f(**settings)` the parameters of another in its signature."""
+    """Gives a function `f(**settings)` the parameters of another, with its defaults."""
 
     def decorate(f: F) -> F:
+        signature = inspect.signature(other)
+
+        @functools.wraps(f)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return f(**bound.arguments)
+
         own = inspect.signature(f).return_annotation
-        shown = inspect.signature(other).replace(return_annotation=own)
-        vars(f)["__signature__"] = shown
-        return f
+        vars(call)["__signature__"] = signature.replace(return_annotation=own)
+        return cast(F, call)
 
     return decorate
-
-
-def filled(f: Callable, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a call of `f`, with its defaults where there are none."""
-    bound = inspect.signature(f).bind(**settings)
-    bound.apply_defaults()
-    return dict(bound.arguments)
 
 
 def single(make: Callable[[nnx.Rngs], nnx.Module], name: str) -> Net:

@@ -15,7 +15,7 @@ from jnas.nets.choices import Repeat
 from jnas.nets.frames import ConvNorm, Head, Stream, every, read
 from jnas.nets.functional import Net, functional
 from jnas.nets.sizes import Pick, Size, Taps, fixed
-from jnas.nets.small import filled, single, takes
+from jnas.nets.small import single, takes
 from jnas.spaces.tc_resnet import Settings, checked
 
 
@@ -102,7 +102,7 @@ def tc_resnet(**settings: Any) -> Net:
       `[B, classes]`, or for `ctc` to `[B, T / 2 ** stages, classes]`, rounded up.
     """
     space = spaces.tc_resnet(**settings)
-    s = checked(Settings(**filled(spaces.tc_resnet, settings)))
+    s = checked(Settings(**settings))
     widths = [tuple(row) for row in s.widths.tolist()]
     pairs = enumerate(itertools.pairwise(widths))
     stages = [Options(i, *pair, s.blocks, s.kernels) for i, pair in pairs]

@@ -14,7 +14,7 @@ from jnas.base import Architecture
 from jnas.nets.attention import Learned, Sinusoidal, unchanged
 from jnas.nets.functional import Net, functional
 from jnas.nets.sizes import Dense, Embedding, LayerNorm, Pick, Size, fixed, layers, one_of
-from jnas.nets.small import filled, single, takes
+from jnas.nets.small import single, takes
 from jnas.nets.transformer_blocks import Layer, Options, inside, ones
 from jnas.spaces.transformer import Settings, checked
 
@@ -136,7 +136,7 @@ def transformer(**settings: Any) -> Net:
       the two as a tuple, and gives `[B, T, target_vocabulary]`: step t is what follows target t.
     """
     space = spaces.transformer(**settings)
-    s = checked(Settings(**filled(spaces.transformer, settings)))
+    s = checked(Settings(**settings))
     every = Options(*(getattr(s, name) for name in Options._fields))
     options = [[every] * s.depth for _ in s.stacks]
     net = functional(
