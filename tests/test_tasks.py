@@ -273,7 +273,7 @@ def _config(data: dict[str, Any], **more: Any) -> ConfigDict:
     return ConfigDict({"space": "mlp", "net": {"depth": 1, "widths": (4, 8)}, "data": data, **more})
 
 
-@pytest.mark.parametrize("score", ["rmse", "r2"])
+@pytest.mark.parametrize("score", ["rmse", pytest.param("r2", marks=pytest.mark.slow)])
 def test_a_population_learns_to_regress_and_any_metric_is_the_score(
     score: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

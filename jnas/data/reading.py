@@ -271,7 +271,7 @@ class _Features:
     """
 
     def __init__(
-        self, builder: Any, input_key: str, label_key: str, task: str, given: dict[str, Any]
+        self, builder: Any, input_key: str, label_key: str, task: str, settings: dict[str, Any]
     ):
         import tensorflow_datasets as tfds
 
@@ -279,7 +279,7 @@ class _Features:
         self.task = task or known.get("task", "classification")
         if self.task not in KINDS:
             raise InputError(f"data.task {self.task!r}: allowed are {', '.join(KINDS)}")
-        self.facts = {**known, **{k: v for k, v in given.items() if v or k not in known}}
+        self.facts = {**known, **{k: v for k, v in settings.items() if v or k not in known}}
 
         features, keys = builder.info.features, builder.info.supervised_keys
         what = f"data set {builder.name!r}"

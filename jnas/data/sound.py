@@ -116,8 +116,8 @@ def wav_transcripts(
         frames = log_mel_files(sounds, rate, mels, window, hop)
         long, most = max(len(f) for f in frames), max(len(w) for w in words)
         series, labels = padded(frames, long, mels), np.zeros((len(words), most), np.int32)
-        for row, each in zip(labels, words, strict=True):
-            row[: len(each)] = [number[c] for c in each]
+        for row, word in zip(labels, words, strict=True):
+            row[: len(word)] = [number[c] for c in word]
         order = np.random.RandomState(0).permutation(len(words))
         cut = len(words) - len(words) // 5
         return Contents(

@@ -83,7 +83,8 @@ class EncoderDecoder(nnx.Module):
         self.classifier = nnx.Linear(channels, classes, kernel_init=lecun_uniform, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kept = self.stem(x), []
+        kept: list[jax.Array] = []
+        x = self.stem(x)
         for level, stage in zip(level_of(self.levels), self.stages, strict=True):
             down = len(kept) < self.levels
             if kept and down:
