@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jnas.base import InputError, Space
+from jnas.base import InputError, Space, choice_counts
 
 MOST = 10_000  # ways through a function
 
@@ -29,7 +29,12 @@ class Question(NamedTuple):
 
     def same(self, other: "Question") -> bool:
         """Whether both may go by one name."""
-        return self[1:2] + self[3:4] == other[1:2] + other[3:4] and self.space is other.space
+        if self.space is None or other.space is None or self.space is other.space:
+            alike = (self.labels, self.ordered) == (other.labels, other.ordered)
+            return alike and self.space is other.space
+        a, b = self.space, other.space  # made anew in every run of a function
+        counts = [choice_counts(x).tolist() for x in (a, b)]
+        return (a.name, a.labels, counts[0]) == (b.name, b.labels, counts[1])
 
 
 class Way(NamedTuple):
