@@ -46,6 +46,7 @@ class Way(NamedTuple):
 
 Answer = Callable[[Question], Any]
 _answer: contextvars.ContextVar[Answer] = contextvars.ContextVar("answer")
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain", default=False)
 
 
 class OutsideError(InputError):
@@ -113,13 +114,19 @@ def _label(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def answering(answer: Answer) -> Iterator[None]:
-    """Calls of `choice` inside are answered by this function."""
-    token = _answer.set(answer)
+def answering(answer: Answer, plain: bool = False) -> Iterator[None]:
+    """Calls of `choice` inside are answered by this function, with plain values or stand-ins."""
+    tokens = _answer.set(answer), _plain.set(plain)
     try:
         yield
     finally:
-        _answer.reset(token)
+        _answer.reset(tokens[0])
+        _plain.reset(tokens[1])
+
+
+def is_plain() -> bool:
+    """Whether this is a run with plain values: all was looked at in those with stand-ins."""
+    return _plain.get()
 
 
 # ----------------------------------------------------------------------------------- all ways
