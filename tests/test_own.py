@@ -158,7 +158,7 @@ def trees() -> Any:
     return node(st.recursive(st.just([]), node, max_leaves=4))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(trees(), st.integers(0, 2**31))
 def test_any_tree_of_conditions_is_followed(tree: Tree, seed: int) -> None:
     space = own(lambda: asking(tree))
