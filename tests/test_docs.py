@@ -78,7 +78,7 @@ def test_the_spaces_of_the_docs_are_what_they_say() -> None:
     assert names["space"].distinct == 13 and repr(names["space"].build(names["arch"])) == (
         "SVC(C=10, gamma=0.001)"
     )
-    assert names["result"].best_architecture == "kind=svm C=10 gamma=0.001"
+    assert names["result"].best_architecture == "kind=svm C=1 gamma=0.001"
     assert names["whole"].distinct == 155 * 6466 * 2
     assert names["net"].space.distinct == 84 and size(names["net"].space) == 648
     valid = [w for w in ((16, 16, 64), (32, 64), (16, 16, 16, 16)) if names["small"](_widths(w))]

@@ -3,7 +3,7 @@
 Command: python experiments/examples/own_space.py --workdir=runs/own_space
   (`jnas describe own_space:network` in this folder shows the space)
 Cost: 1 minute on 2 cores.
-Result: a network of three blocks with a validation accuracy above 0.97 after 60 steps.
+Result: a network with a validation accuracy of 0.986 after 60 steps.
 
 A network has one to three blocks. A block is a convolution, which has a kernel and a width, or a
 pooling, which has none; and no convolution is narrower than one before it.
@@ -58,26 +58,28 @@ class Block(nnx.Module):
 
 
 class Network(nnx.Module):
-    """A convolution, the blocks, and a classifier of channels averaged over the image."""
+    """A convolution, the blocks, and a classifier of channels pooled to half the image."""
 
-    def __init__(self, classes: int, inputs: int, rngs: nnx.Rngs):
+    def __init__(self, classes: int, image: int, inputs: int, rngs: nnx.Rngs):
         self.stem = Conv(inputs, WIDTHS[-1], 3, rngs=rngs)
         self.blocks = Repeat(Block, BLOCKS, rngs=rngs, name="depth")
-        self.head = nnx.Linear(WIDTHS[-1], classes, rngs=rngs)
+        self.head = nnx.Linear((image // 2) ** 2 * WIDTHS[-1], classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.head(jnp.mean(self.blocks(self.stem(x)), (1, 2)))
+        x = ops.avg_pool_2x2(self.blocks(self.stem(x)))
+        return self.head(x.reshape(x.shape[0], -1))
 
 
-def network(classes: int = 10, inputs: int = 1) -> Net:
+def network(classes: int = 10, image: int = 8, inputs: int = 1) -> Net:
     """The network over the space; blocks past the depth get what has no effect.
 
     Args:
       classes: the outputs.
+      image: height and width of the images, even.
       inputs: the channels of the images.
 
     Returns:
-      The net: `[B, H, W, inputs]` to `[B, classes]`.
+      The net: `[B, image, image, inputs]` to `[B, classes]`.
     """
 
     def bind(arch: Any) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def network(classes: int = 10, inputs: int = 1) -> Net:
         return {"depth": arch["depth"], "op": each("op"), "width": each("width")}
 
     space = own(choices, widening, name="own_space")
-    return functional(lambda rngs: Network(classes, inputs, rngs), space=space, bind=bind)
+    return functional(lambda rngs: Network(classes, image, inputs, rngs), space=space, bind=bind)
 
 
 class Flags(argparse.ArgumentParser):

@@ -22,9 +22,8 @@ def describe(args: list[str]) -> None:
     name, settings, flags = _arguments(args)
     space = space_of(name, settings)
     arch = _example(space, flags)
-    for line in lines(space, arch):
-        print(line)
-    print(f"{'picture':16s}{_draw(space, arch, flags.get('picture'))}")
+    file = _draw(space, arch, flags.get("picture"))
+    print("\n".join([*lines(space, arch), f"{'picture':16s}{file}"]))
 
 
 def space_of(name: str, settings: dict[str, Any]) -> Space:

@@ -26,7 +26,8 @@ from jnas.spaces.tracing import Question
 TABLE = 20_000  # combinations of choices that a rule is tabulated over
 TRIED = 2**17  # random architectures among which a valid one has to be
 FEW = 20_000  # architectures that are counted one by one
-ANCHORS = 64  # valid architectures that a repair may lead to
+BATCH = 2**12
+ANCHORS = 128  # valid architectures that a repair may lead to
 
 Valid = Callable[[Architecture], jax.Array]
 
@@ -45,21 +46,22 @@ def rules_of(form: Any, rules: Sequence[Callable], who: str) -> Rules:
     if not tests and not parts:
         return Rules(Space.is_valid, Space.repair)
 
-    def on(arch: Architecture, q: Question) -> jax.Array:
-        return form.here(to_vector(form.bare, arch))[form.places[q.name].start]
+    starts = [form.places[q.name].start for q in parts]
 
     def is_valid(arch: Architecture) -> jax.Array:
         fine = [test(arch) for test in tests]
-        fine += [~on(arch, q) | q.space.is_valid(arch[q.name]) for q in parts]
+        here: Any = form.here(to_vector(form.bare, arch)) if parts else None
+        for q, start in zip(parts, starts, strict=True):
+            fine.append(~here[start] | q.space.is_valid(arch[q.name]))
         return jnp.all(jnp.stack(fine))
 
     def mended(arch: Architecture) -> Architecture:
         """With valid parts."""
         whole = dict(arch)
-        for q in parts:
-            part, here = q.space.repair(arch[q.name]), on(arch, q)
-            keep = functools.partial(jnp.where, here)
-            whole[q.name] = jax.tree.map(keep, part, arch[q.name])
+        here: Any = form.here(to_vector(form.bare, arch)) if parts else None
+        for q, start in zip(parts, starts, strict=True):
+            keep = functools.partial(jnp.where, here[start])
+            whole[q.name] = jax.tree.map(keep, q.space.repair(arch[q.name]), arch[q.name])
         return whole
 
     if not tests:
@@ -244,25 +246,40 @@ def _anchors(
 ) -> np.ndarray:
     """Some valid architectures, int32[A, L]."""
     counts, random = choice_counts(bare), np.random.default_rng(0)
+    draw = lambda n: random.integers(0, counts, (n, counts.size)).astype(np.int32)
 
     @jax.jit
     def valid(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         arch = jax.vmap(mended)(from_vector(bare, x))
         return to_vector(bare, arch), jax.vmap(is_valid)(arch)
 
-    batch = 2**13
-    all_of_them = size(bare) <= batch
-    for _ in range(1 if all_of_them else TRIED // batch):
-        x = random.integers(0, counts, (batch, counts.size)).astype(np.int32)
-        if all_of_them:
-            every = np.unravel_index(np.arange(size(bare)), counts)
-            x[: size(bare)] = np.stack(every, -1)
+    whole = size(bare) <= BATCH
+    for _ in range(1 if whole else TRIED // BATCH):
+        x = draw(BATCH)
+        if whole:
+            x[: size(bare)] = np.stack(np.unravel_index(np.arange(size(bare)), counts), -1)
         x[-2:] = [np.zeros(counts.size), counts - 1]
-        whole, fine = map(np.asarray, valid(x))
+        found, fine = map(np.asarray, valid(x))
         if fine.any():
-            return np.unique(whole[fine], axis=0)[:: max(1, fine.sum() // ANCHORS)][:ANCHORS]
-    tried = size(bare) if all_of_them else TRIED
-    raise InputError(f"space {who!r}: none of {tried} architectures meets its rules")
+            break
+    else:
+        tried = size(bare) if whole else TRIED
+        raise InputError(f"space {who!r}: none of {tried} architectures meets its rules")
+    kept = np.unique(found[fine], axis=0)
+    if whole or len(kept) >= ANCHORS:
+        return random.permutation(kept)[:ANCHORS]
+    # Few are valid: walks among them, by one or two choices at a time, lead to others.
+    walkers = kept[np.arange(ANCHORS) % len(kept)]
+    tries = BATCH // ANCHORS
+    for _ in range(4 * counts.size):
+        x = np.repeat(walkers, tries, 0)
+        hit = random.integers(0, counts.size, (BATCH, 2))
+        np.put_along_axis(x, hit, np.take_along_axis(draw(BATCH), hit, 1), 1)
+        found, fine = (np.asarray(y).reshape(ANCHORS, tries, -1) for y in valid(x))
+        first = np.argmax(fine[..., 0], 1)
+        moved = found[np.arange(ANCHORS), first]
+        walkers = np.where(fine[np.arange(ANCHORS), first], moved, walkers)
+    return np.unique(walkers, axis=0)
 
 
 def count(space: Space) -> int:
