@@ -344,6 +344,17 @@ def test_a_grammar_of_spaces_counts_as_its_rules_do() -> None:
     assert all((kind == "pool" and part is None) or part in (3, 5) for kind, part in items)
 
 
+def test_a_part_may_be_made_where_it_is_asked_for() -> None:
+    space = own(lambda: [choice(f"block_{i}", own(block)) for i in range(2)])
+    assert space.distinct == 25
+    assert space.build(space.parse("block_0=(kind=pool) block_1=(kind=conv kernel=7)")) == [
+        ("pool",),
+        ("conv", 7),
+    ]
+    with pytest.raises(InputError, match="two choices are named 'x' but differ: block and lambda"):
+        own(lambda: (choice("x", own(block)), choice("x", own(lambda: choice("a", [1, 2])))))
+
+
 def test_steps_of_a_mutation_keep_to_ordered_choices() -> None:
     space = own(lambda: [choice("act", ["relu", "tanh"]), choice("width", [8, 16, 32, 64])])
     parents = sample(space, jax.random.key(0), 200)

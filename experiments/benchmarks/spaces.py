@@ -11,7 +11,8 @@ Measured, for each space:
     without compiling, `compile_seconds` together;
   - `population_seconds`: 16 architectures of a small network of the space trained for 20 steps of
     32 random examples, by the plan `map`, without compiling, `population_compile_seconds`; and how
-    many of them have a finite loss, `population_alive`.
+    many of them have a finite loss, `population_alive`. Where a network cannot be made with the
+    settings here, `population_error` says why.
   `published` compares the parameters of known networks (`jnas.nets.published`), counted on the
   network itself, with the published numbers; the exit code is 1 where one differs.
 """
@@ -60,6 +61,8 @@ def small(name: str) -> tuple[nets.Net, tuple[int, ...], int]:
     shape, tokens = own.pop("shape", None), own.pop("tokens", 0)
     make = nets.NETS[name]
     takes = inspect.signature(make).parameters
+    if any(p.kind == p.VAR_KEYWORD for p in takes.values()):  # it passes them on to the space
+        takes = inspect.signature(SPACES[name]).parameters
     settings = {**{k: v for k, v in SMALL.items() if k in takes}, **own}
     image = settings.get("image", SMALL["image"])
     return make(**settings), shape or (image, image, settings.get("inputs", 1)), tokens
@@ -136,7 +139,10 @@ def measure(flags: argparse.Namespace) -> dict[str, Any]:
         row: dict[str, Any] = {"architectures": str(base.size(space)), "distinct": different(space)}
         row |= speeds(space, flags.samples)
         if flags.population and name in nets.NETS:
-            row |= population(name)
+            try:
+                row |= population(name)
+            except InputError as error:  # it takes other settings: see OTHERS
+                row["population_error"] = str(error)
         spaces[name] = rounded(row)
         jax.clear_caches()
         say(f"{name:20s} {spaces[name]}")

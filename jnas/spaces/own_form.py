@@ -161,7 +161,7 @@ class Form:
                 return q.options[int(arch[q.name])]
             return q.space.build(arch[q.name]) if _is_own(q.space) else arch[q.name]
 
-        with answering(answer):
+        with answering(answer, plain=True):
             return function(), names
 
     def describe(self, arch: Architecture) -> str:

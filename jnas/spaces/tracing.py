@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jnas.base import InputError, Space
+from jnas.base import InputError, Space, choice_counts
 
 MOST = 10_000  # ways through a function
 
@@ -29,7 +29,12 @@ class Question(NamedTuple):
 
     def same(self, other: "Question") -> bool:
         """Whether both may go by one name."""
-        return self[1:2] + self[3:4] == other[1:2] + other[3:4] and self.space is other.space
+        if self.space is None or other.space is None or self.space is other.space:
+            alike = (self.labels, self.ordered) == (other.labels, other.ordered)
+            return alike and self.space is other.space
+        a, b = self.space, other.space  # made anew in every run of a function
+        counts = [choice_counts(x).tolist() for x in (a, b)]
+        return (a.name, a.labels, counts[0]) == (b.name, b.labels, counts[1])
 
 
 class Way(NamedTuple):
@@ -41,6 +46,7 @@ class Way(NamedTuple):
 
 Answer = Callable[[Question], Any]
 _answer: contextvars.ContextVar[Answer] = contextvars.ContextVar("answer")
+_plain: contextvars.ContextVar[bool] = contextvars.ContextVar("plain", default=False)
 
 
 class OutsideError(InputError):
@@ -108,13 +114,19 @@ def _label(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def answering(answer: Answer) -> Iterator[None]:
-    """Calls of `choice` inside are answered by this function."""
-    token = _answer.set(answer)
+def answering(answer: Answer, plain: bool = False) -> Iterator[None]:
+    """Calls of `choice` inside are answered by this function, with plain values or stand-ins."""
+    tokens = _answer.set(answer), _plain.set(plain)
     try:
         yield
     finally:
-        _answer.reset(token)
+        _answer.reset(tokens[0])
+        _plain.reset(tokens[1])
+
+
+def is_plain() -> bool:
+    """Whether this is a run with plain values: all was looked at in those with stand-ins."""
+    return _plain.get()
 
 
 # ----------------------------------------------------------------------------------- all ways
