@@ -33,13 +33,13 @@ MAKERS: dict[str, Callable[[], nets.Net]] = {
     ),
 }
 BIAS = {"nats_size": CLASSES}  # whose official rule counts the classifier's bias as multiply-adds
-LARGE = ("nasnet", "pnas", "nas_bench_101")  # compile for longer
 made: dict[str, nets.Net] = {}
 
 
-@pytest.fixture(params=[pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in MAKERS])
-def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+def _all_but(*slow: str) -> pytest.MarkDecorator:
+    """A test for each network; for these, that take long to compile, a slow one."""
+    mark = lambda name: pytest.param(name, marks=pytest.mark.slow) if name in slow else name
+    return pytest.mark.parametrize("name", [mark(name) for name in MAKERS])
 
 
 def _net(name: str) -> nets.Net:
@@ -58,6 +58,7 @@ def _one(archs: Any, i: int) -> Any:
     return jax.tree.map(lambda leaf: np.asarray(leaf[i]), archs)
 
 
+@_all_but("nasnet", "pnas", "nas_bench_101")
 def test_parameters_of_random_architectures_are_those_of_the_network(name: str) -> None:
     net = _net(name)
     archs = _archs(net, 30)
@@ -67,6 +68,7 @@ def test_parameters_of_random_architectures_are_those_of_the_network(name: str) 
     assert len(np.unique(counted)) > 1
 
 
+@_all_but("nasnet", "pnas", "nas_bench_101")
 def test_multiply_adds_of_random_architectures_are_those_traced(name: str) -> None:
     net = _net(name)
     archs = _archs(net, 30)
@@ -85,6 +87,7 @@ def _loss(net: nets.Net) -> Callable[[Any, Any], jax.Array]:
     return lambda arch, p=params: loss(p, arch)
 
 
+@_all_but(*MAKERS.keys() - {"mlp", "nats_size"})
 def test_a_known_architecture_is_the_same_network_as_one_that_is_data(name: str) -> None:
     net = _net(name)
     archs, loss = _archs(net, 3), _loss(net)
@@ -94,7 +97,7 @@ def test_a_known_architecture_is_the_same_network_as_one_that_is_data(name: str)
     assert len(np.unique(together)) > 1
 
 
-@pytest.mark.slow
+@_all_but(*MAKERS)
 @pytest.mark.parametrize("plan", ["map", "vmap", "grouped"])
 def test_every_plan_has_the_gradients_of_known_architectures(name: str, plan: str) -> None:
     net = _net(name)
@@ -110,7 +113,7 @@ def test_every_plan_has_the_gradients_of_known_architectures(name: str, plan: st
         jax.tree.map(close, found, alone)
 
 
-@pytest.mark.slow
+@_all_but(*MAKERS)
 def test_no_gradient_flows_to_parameters_that_do_not_count(name: str) -> None:
     net = _net(name)
     archs = _archs(net, 4)

@@ -73,6 +73,7 @@ def nas_bench_101(
         is_valid=is_valid,
         canonical=canonical,
         repair=repair,
+        distinct=423_624,
         describe=describe,
         parse=parse,
         labels={"edges": None, "ops": OPERATIONS},
