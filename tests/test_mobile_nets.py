@@ -111,18 +111,17 @@ def test_a_smaller_kernel_is_the_transformed_middle_of_the_larger(stride: int) -
     def run(value: Any) -> Any:
         return nnx.merge(graph, jax.tree.map(lambda _: value, place), rest)(x)
 
-    for choice, kernel in enumerate((three, five, big)):
+    ways = lambda i, k, hot: (run(np.int32(i)), run(k), run(hot))  # known, as data, relaxed
+    every = jax.jit(lambda ks, hots: [ways(i, ks[i], hots[i]) for i in range(3)])
+    found = every(jnp.arange(3), jnp.eye(3))
+    for kernel, outputs in zip((three, five, big), found, strict=True):
         expected = jax.lax.conv_general_dilated(
             x, jnp.asarray(kernel[:, :, None], jnp.float32), (stride, stride),
             [(len(kernel) // 2,) * 2] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3,
         )  # fmt: skip
-        close = lambda y, expected=expected: np.testing.assert_allclose(
-            y, expected, rtol=1e-4, atol=1e-3
-        )
-        close(run(np.int32(choice)))
-        close(jax.jit(run)(jnp.int32(choice)))
-        close(run(jax.nn.one_hot(choice, 3)))
+        for y in outputs:
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_images_are_resized_between_the_centres_of_their_pixels() -> None:
