@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from documented import examples, run
 from flax import nnx
 
 import jnas
@@ -176,3 +177,11 @@ def test_once_for_all_trains_its_space_by_sandwiches_and_cuts_out_what_it_finds(
     logits = _outputs(alone, params, state, x, True)
     np.testing.assert_allclose(logits, whole(x), rtol=1e-3, atol=1e-3)
     assert np.mean(np.argmax(logits, -1) == y) > 0.5
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs_cuts_out_a_network() -> None:
+    (example,) = examples("mobile.md")
+    names = run(example, "mobile.md")
+    params = sum(x.size for x in jax.tree.leaves(names["own_params"]))
+    assert params == int(names["net"].space.counts["params"](names["arch"]))
