@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from documented import examples, run
 from flax import nnx
 
 import jnas
@@ -111,18 +112,17 @@ def test_a_smaller_kernel_is_the_transformed_middle_of_the_larger(stride: int) -
     def run(value: Any) -> Any:
         return nnx.merge(graph, jax.tree.map(lambda _: value, place), rest)(x)
 
-    for choice, kernel in enumerate((three, five, big)):
+    ways = lambda i, k, hot: (run(np.int32(i)), run(k), run(hot))  # known, as data, relaxed
+    every = jax.jit(lambda ks, hots: [ways(i, ks[i], hots[i]) for i in range(3)])
+    found = every(jnp.arange(3), jnp.eye(3))
+    for kernel, outputs in zip((three, five, big), found, strict=True):
         expected = jax.lax.conv_general_dilated(
             x, jnp.asarray(kernel[:, :, None], jnp.float32), (stride, stride),
             [(len(kernel) // 2,) * 2] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=3,
         )  # fmt: skip
-        close = lambda y, expected=expected: np.testing.assert_allclose(
-            y, expected, rtol=1e-4, atol=1e-3
-        )
-        close(run(np.int32(choice)))
-        close(jax.jit(run)(jnp.int32(choice)))
-        close(run(jax.nn.one_hot(choice, 3)))
+        for y in outputs:
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_images_are_resized_between_the_centres_of_their_pixels() -> None:
@@ -177,3 +177,11 @@ def test_once_for_all_trains_its_space_by_sandwiches_and_cuts_out_what_it_finds(
     logits = _outputs(alone, params, state, x, True)
     np.testing.assert_allclose(logits, whole(x), rtol=1e-3, atol=1e-3)
     assert np.mean(np.argmax(logits, -1) == y) > 0.5
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs_cuts_out_a_network() -> None:
+    (example,) = examples("mobile.md")
+    names = run(example, "mobile.md")
+    params = sum(x.size for x in jax.tree.leaves(names["own_params"]))
+    assert params == int(names["net"].space.counts["params"](names["arch"]))

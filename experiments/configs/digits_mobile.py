@@ -1,8 +1,8 @@
 """Regularized evolution of MobileNetV2's space, three small stages, on handwritten digits.
 
 Command: jnas search --config=experiments/configs/digits_mobile.py --workdir=DIR
-Cost: to be measured.
-Result: to be measured.
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Compound scaling on handwritten digits: which of depth, width and resolution should grow.
 
 Command: jnas scale --config=experiments/configs/digits_scaling.py --workdir=DIR
-Cost: to be measured.
-Result: to be measured.
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

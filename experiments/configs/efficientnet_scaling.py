@@ -2,8 +2,8 @@
 
 Command: jnas scale --config=experiments/configs/efficientnet_scaling.py --dry
 Cost: seconds; without --dry it trains the networks on the data set, which takes accelerators.
-Result: 105 triples within 10% of twice the multiply-adds, and the networks of alpha 1.2, beta 1.1,
-  gamma 1.15 for phi = 0 to 7.
+Result: 170 triples whose product is within 10% of 2, which are 87 different networks, and those of
+  alpha 1.2, beta 1.1, gamma 1.15 for phi = 0 to 7: 385,814,752 to 39,663,901,696 multiply-adds.
 """
 
 from ml_collections import ConfigDict
