@@ -25,7 +25,8 @@ from jnas.nets import NETS, Net, count_flops, count_params
 from jnas.spaces import SPACES
 
 every = pytest.mark.parametrize("name", list(CASES))
-counted = pytest.mark.parametrize("name", [n for n, c in CASES.items() if c.own_counts])
+_slow = lambda n, c: pytest.param(n, marks=pytest.mark.slow) if c.slow else n
+counted = pytest.mark.parametrize("name", [_slow(n, c) for n, c in CASES.items() if c.own_counts])
 N = 40
 
 
