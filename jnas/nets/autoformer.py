@@ -73,7 +73,10 @@ class RelativeAttention(Attention):
         self.values = Distances(side, relative, head, rngs=rngs) if relative else None
         self.inner = inner
 
-    def __call__(self, x: jax.Array, *unused: Any) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, keep: jax.Array | None = None, memory: jax.Array | None = None
+    ) -> jax.Array:
+        assert keep is None and memory is None, "patches attend to all patches"
         q, k, v = (self._heads(f(x)) for f in (self.query, self.key, self.value))
         if self.keys is None or self.values is None:
             y = attend(q, k, v, None, False)
