@@ -164,7 +164,7 @@ def _alone(s: Settings, arch: Architecture) -> Net:
     """The network of one architecture."""
     width = (s.widths[int(arch["width"])],)
     pick = lambda values, i: (values[int(i)],)
-    options = [
+    options: list[Options] = [
         (width, pick(s.heads, arch["heads"][i]), pick(s.ratios, arch["ratio"][i]))
         for i in range(int(arch["depth"]) + s.least)
     ]
