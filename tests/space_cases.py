@@ -15,6 +15,7 @@ class Case(NamedTuple):
       of the layer behind it in full) for the largest.
     extra: multiply-adds that the space counts by its paper's rule, and the traced network not.
     form_counts: architectures of one canonical form have equal counts.
+    slow: counting on the network takes seconds, so that only the slow tests do.
     text: a text of no architecture, for want of one that is a mistake in this notation only.
     """
 
@@ -26,6 +27,7 @@ class Case(NamedTuple):
     exact: bool = True
     extra: int = 0
     form_counts: bool = True
+    slow: bool = False
     text: str = "none"
 
 
@@ -48,11 +50,11 @@ CASES: dict[str, Case] = {
     "pnas": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[])"),
     "resnet": Case({**RESIDUAL, **IMAGE}, (8, 8, 2),
                    text="block=basic depth=[1,1] kernel=[1,1] width=[2,9]"),
-    "autoformer": Case({**LAYERS, "least": 1, "patch": 4, **IMAGE}, (8, 8, 2),
+    "autoformer": Case({**LAYERS, "least": 1, "patch": 4, **IMAGE}, (8, 8, 2), slow=True,
                        text="depth=1 heads=[1,1] ratio=[1,3] width=4"),
-    "series": Case({**LAYERS, "kernels": (1, 3), **SERIES}, (6, 3),
+    "series": Case({**LAYERS, "kernels": (1, 3), **SERIES}, (6, 3), slow=True,
                    text="block=[gru,rnn] heads=[1,1] kernel=[1,1] ratio=[1,1] depth=1 width=4"),
-    "tc_resnet": Case({"channels": (4, 6), **SERIES}, (6, 3),
+    "tc_resnet": Case({"channels": (4, 6), **SERIES}, (6, 3), slow=True,
                       text="blocks=[3] kernel=[3] width=[1,1]"),
     "transformer": Case({**LAYERS, "kernels": (1, 3), "length": 6, "vocabulary": 9}, (6,), tokens=9,
                         text="depth=1 norm=pre"),

@@ -55,7 +55,7 @@ def _archs(net: nets.Net, n: int) -> Any:
 
 def _one(archs: Any, i: int) -> Any:
     """An architecture of NumPy ints, known at compile time."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf[i]), archs)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[i], archs)
 
 
 @_all_but("nasnet", "pnas", "nas_bench_101")

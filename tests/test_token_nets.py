@@ -244,3 +244,20 @@ def test_a_conformer_learns_labels_that_are_not_aligned() -> None:
     read = [[k for t, k in enumerate(row) if k and (t == 0 or row[t - 1] != k)] for row in best]
     right = [found == want for found, want in zip(read, labels.tolist(), strict=True)]
     assert losses[0] > 5 and np.mean(right) > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_half_precision_passes_through_every_layer(name: str) -> None:
+    """As the training's dtype bfloat16 has it: weights and series in it, statistics in float32."""
+    make, setting = NETS[name]
+    net, x = make(**setting), _input(name)
+    half = lambda s: jax.ShapeDtypeStruct(s.shape, jnp.bfloat16) if s.dtype == jnp.float32 else s
+    params, state = jax.eval_shape(net.init, jax.random.key(0))
+    arch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, net.space.num_choices))
+    shapes = jax.tree.map(half, (params, jax.eval_shape(lambda: jax.tree.map(jnp.asarray, x))))
+    y, after = jax.eval_shape(
+        lambda p, s, a, x: net.apply(p, s, a, x, train=True), shapes[0], state, arch, shapes[1]
+    )
+    assert y.dtype == jnp.bfloat16
+    assert jax.tree.map(lambda s: s.dtype, after) == jax.tree.map(lambda s: s.dtype, state)

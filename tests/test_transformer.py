@@ -58,13 +58,19 @@ def drawn(net: nets.Net, seed: int = 0) -> Any:
 # ------------------------------------------------------------------------- published networks
 
 
-@pytest.mark.parametrize(
-    ("setting", "params"), [(BERT_BASE, 109_482_240), (GPT2_SMALL, 124_439_808)]
-)
+POINTS = [(BERT_BASE, 109_482_240), (GPT2_SMALL, 124_439_808)]
+
+
+@pytest.mark.parametrize(("setting", "params"), POINTS)
 def test_bert_and_gpt_2_are_points_with_their_parameters(setting: dict, params: int) -> None:
-    net = nets.transformer(**setting)
-    arch = jax.tree.map(np.asarray, template(net.space))
-    assert total(net) == params == int(net.space.counts["params"](arch))
+    space = spaces.transformer(**setting)
+    assert int(space.counts["params"](jax.tree.map(np.asarray, template(space)))) == params
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("setting", "params"), POINTS)
+def test_bert_and_gpt_2_are_made_with_their_parameters(setting: dict, params: int) -> None:
+    assert total(nets.transformer(**setting)) == params
 
 
 def test_multiply_adds_beyond_an_int32_are_exact_for_ints_and_close_when_traced() -> None:

@@ -73,7 +73,10 @@ class RelativeAttention(Attention):
         self.values = Distances(side, relative, head, rngs=rngs) if relative else None
         self.inner = inner
 
-    def __call__(self, x: jax.Array, *unused: Any) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, keep: jax.Array | None = None, memory: jax.Array | None = None
+    ) -> jax.Array:
+        assert keep is None and memory is None, "patches attend to all patches"
         q, k, v = (self._heads(f(x)) for f in (self.query, self.key, self.value))
         if self.keys is None or self.values is None:
             y = attend(q, k, v, None, False)
@@ -161,7 +164,7 @@ def _alone(s: Settings, arch: Architecture) -> Net:
     """The network of one architecture."""
     width = (s.widths[int(arch["width"])],)
     pick = lambda values, i: (values[int(i)],)
-    options = [
+    options: list[Options] = [
         (width, pick(s.heads, arch["heads"][i]), pick(s.ratios, arch["ratio"][i]))
         for i in range(int(arch["depth"]) + s.least)
     ]

@@ -80,6 +80,7 @@ class Recurrent(nnx.Module):
             return state, state[0]
 
         first = (start,) if self.kind == "gru" else (start, start)
+        out: Any
         _, out = jax.lax.scan(run, first, (known, jnp.moveaxis(there, 2, 0)))
         out = jnp.moveaxis(out, 0, 2) * there[..., None].astype(out.dtype)
         return out[0] if self.directions == 1 else out[0] + jnp.flip(out[1], 1)

@@ -12,7 +12,7 @@ from jnas.nets.attention import Attention
 from jnas.nets.frames import NORMS, FrameNorm, Stream, every, live
 from jnas.nets.lines import ConvLine, DepthwiseLine
 from jnas.nets.recurrent import Recurrent
-from jnas.nets.sizes import Dense, Pick, Size, Taps, fixed, one_of
+from jnas.nets.sizes import Dense, LayerNorm, Pick, Size, Taps, fixed, one_of
 from jnas.nets.transformer_blocks import FeedForward
 from jnas.spaces.series import CHANNELS, DEEP_SPEECH, Settings
 
@@ -122,7 +122,8 @@ class DeepSpeechStem(nnx.Module):
     """The two convolutions of Deep Speech 2, and a product: every second frame."""
 
     def __init__(self, s: Settings, width: Size, *, rngs: nnx.Rngs):
-        inputs, bands, convs = 1, s.channels, []
+        inputs, bands = 1, s.channels
+        convs: list[DeepSpeechConv] = []
         for kernel, stride in DEEP_SPEECH:
             convs.append(DeepSpeechConv(inputs, kernel, stride, rngs=rngs))
             inputs, bands = CHANNELS, -(-bands // stride[1])
@@ -192,14 +193,13 @@ class Conformer(nnx.Module):
     def __init__(
         self, s: Settings, width: Size, inner: Size, hidden: Size, taps: Size, *, rngs: nnx.Rngs
     ):
-        norm = lambda: NORMS["layer"](width)
         turned = Pick(["rotary"], "")
         self.feeds = nnx.List(
             [FeedForward(width, hidden, ("swish",), "", rngs=rngs) for _ in range(2)]
         )
         self.attention = Attention(width, inner, s.head, position=turned, rngs=rngs)
         self.conv = GatedConv(s, width, taps, rngs=rngs)
-        self.norms = nnx.List([norm() for _ in range(5)])
+        self.norms = nnx.List([LayerNorm(width) for _ in range(5)])
 
     def __call__(self, x: jax.Array, keep: jax.Array) -> jax.Array:
         norms = self.norms

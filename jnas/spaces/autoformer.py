@@ -155,9 +155,11 @@ def published(name: str) -> tuple[dict[str, Any], Architecture]:
     if name not in PUBLISHED:
         raise InputError(f"network {name!r}: published are {', '.join(PUBLISHED)}")
     settings, width, heads, ratios = PUBLISHED[name]
-    fill = lambda values, allowed: np.int32(
-        [allowed.index(v) for v in values] + [0] * (settings["depth"] - len(values))
-    )
+
+    def fill(values: Sequence[float], allowed: Sequence[float]) -> np.ndarray:
+        codes = [allowed.index(v) for v in values]
+        return np.asarray(codes + [0] * (settings["depth"] - len(codes)), np.int32)
+
     return settings, {
         "depth": np.int32(len(heads) - settings["least"]),
         "heads": fill(heads, settings["heads"]),

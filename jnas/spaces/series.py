@@ -180,7 +180,8 @@ def _canonical(s: Settings) -> Callable[[Architecture], Architecture]:
 
 def convolved(s: Settings) -> list[tuple[int, int, int, int]]:
     """Of each convolution of Deep Speech 2's stem: taps, steps, frequencies and inputs."""
-    found, steps, bands, inputs = [], s.length, s.channels, 1
+    found: list[tuple[int, int, int, int]] = []
+    steps, bands, inputs = s.length, s.channels, 1
     for (high, wide), (down, across) in DEEP_SPEECH:
         steps, bands = -(-steps // down), -(-bands // across)
         found.append((high * wide, steps, bands, inputs))
