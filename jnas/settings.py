@@ -24,7 +24,7 @@ def resolve(kind: str, name: str, registry: Mapping[str, Callable]) -> Callable:
     raise InputError(f"unknown {kind} {name!r}; allowed: {allowed}, or your own as module:function")
 
 
-def call(kind: str, f: Callable, *args: Any, **kwargs: Any) -> Any:
+def call(kind: str, f: Callable, /, *args: Any, **kwargs: Any) -> Any:
     """Calls a factory with the keys of a config, checked by its signature."""
     takes = inspect.signature(f).parameters
     unknown = [k for k in kwargs if k not in takes]

@@ -1,6 +1,7 @@
 """Tasks: every metric against scikit-learn or a naive count, and what a training may do."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from sklearn import metrics as sklearn_metrics
 
 from jnas.base import InputError, Trials, propose, sample
-from jnas.configs import job_of, network_of
+from jnas.configs import job_of, network_of, read
 from jnas.evaluators import (
     TASKS,
     Augment,
@@ -321,3 +322,27 @@ def test_every_task_is_made_from_what_a_data_set_knows(
         seen.add(found.name)
         assert TASKS[found.name]
     assert seen == {"regression", "segmentation", "sequence_to_sequence", "language_model"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "smaller"),
+    [
+        ("dates_evolution", {"rows": 60}),
+        ("digits_super_resolution", {}),
+        ("lines_ctc", {}),
+        ("shapes_segmentation", {}),
+        ("text_evolution", {"most": 20_000}),
+    ],
+)
+def test_the_searches_of_every_task_trace(
+    name: str, smaller: dict[str, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = read(Path(__file__).parents[1] / "experiments" / "configs" / f"{name}.py")
+    config.data.data_dir = str(tmp_path_factory.getbasetemp() / "tasks")
+    config.data.update(smaller)
+    job = job_of(config)
+    trials = propose(sample(job.space, jax.random.key(0), 2))
+    found = jax.eval_shape(job.evaluator.evaluate, jax.random.key(1), trials, ())[0]
+    assert job.dataset is not None and found.score.shape == (2,)
+    assert set(task_of(config, job.dataset).metrics) < set(found.metrics)

@@ -1,8 +1,8 @@
 """Regularized evolution of encoder-decoder transformers that write dates as 2015-03-24.
 
 Command: jnas search --config=experiments/configs/dates_evolution.py --workdir=runs/dates
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Regularized evolution of encoder-decoders that make coarse digits fine again.
 
 Command: jnas search --config=experiments/configs/digits_super_resolution.py --workdir=runs/fine
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

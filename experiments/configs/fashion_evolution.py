@@ -3,8 +3,8 @@
 Command: jnas search --config=experiments/configs/fashion_evolution.py --workdir=runs/fashion
 Needs: the files in /usr/share/datasets/fashion-mnist (Debian's package dataset-fashion-mnist), or
     --config.data.path=FOLDER
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Regularized evolution of networks over series that read lines of digits, by CTC.
 
 Command: jnas search --config=experiments/configs/lines_ctc.py --workdir=runs/lines
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

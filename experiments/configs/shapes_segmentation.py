@@ -1,8 +1,8 @@
 """Regularized evolution of encoder-decoders that segment generated shapes.
 
 Command: jnas search --config=experiments/configs/shapes_segmentation.py --workdir=runs/shapes
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
 """Regularized evolution of small transformers that tell the next byte of Python's own sources.
 
 Command: jnas search --config=experiments/configs/text_evolution.py --workdir=runs/text
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 The corpus is the first 200,000 bytes of the standard library of the Python that runs it: results
 differ with its version, and `data_sha256` in result.json says which it was.
 """

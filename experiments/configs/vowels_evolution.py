@@ -2,8 +2,8 @@
 
 Command: jnas search --config=experiments/configs/vowels_evolution.py --workdir=runs/vowels
 Needs: pip install --no-deps aeon
-Cost: COST
-Result: RESULT
+Cost: not measured yet.
+Result: not measured yet.
 """
 
 from ml_collections import ConfigDict
