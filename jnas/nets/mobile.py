@@ -172,14 +172,14 @@ class MobileStage(nnx.Module):
                 rngs,
             )
         )
-        self.first = make(0, inputs, stage.stride, joins(spec, i))(rngs)
+        self.first: Any = make(0, inputs, stage.stride, joins(spec, i))(rngs)
         least, most = stage.depths[0] - 1, stage.depths[-1] - 1
         rest = make(1, outputs, 1, True)
-        shared = {"shared": not stage.each, "rngs": rngs, "name": f"depth_{i}"}
+        shared: dict[str, Any] = {"shared": not stage.each, "rngs": rngs, "name": f"depth_{i}"}
         self.rest = Repeat(rest, most, least, **shared) if most else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.first(x)  # type: ignore[operator]
+        x = self.first(x)
         return x if self.rest is None else self.rest(x)
 
 
@@ -267,7 +267,7 @@ def _binder(spec: Mobile) -> Callable[[Any], dict[str, Any]]:
     found = places(spec)
 
     def bind(arch: Any) -> dict[str, Any]:
-        values = {"image": arch["image"]} if "image" in arch else {}
+        values: dict[str, Any] = {"image": arch["image"]} if "image" in arch else {}
 
         def pick(leaf: Any, where: list[int], many: int) -> Any:
             soft = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
