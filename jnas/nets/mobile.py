@@ -247,7 +247,8 @@ def mobile(spec: Mobile, *, dropout: float = 0.0) -> Net:
     _check_dropout(dropout)
 
     def stages(rngs: nnx.Rngs) -> list[nnx.Module]:
-        before, made = Channels((spec.family.stem,)), []
+        before = Channels((spec.family.stem,))
+        made: list[nnx.Module] = []
         for i, stage in enumerate(spec.stages):
             made.append(MobileStage(spec, i, before, rngs=rngs))
             before = Channels(stage.widths, f"width_{i}")
@@ -318,10 +319,10 @@ def decided_network(network: Network, name: str, dropout: float = 0.0) -> Net:
         return Block(rows, (b.skip,))
 
     def stages(rngs: nnx.Rngs) -> list[nnx.Module]:
-        return [
-            Repeat(lambda rngs, b=b: block(b, rngs), many, many, shared=True, rngs=rngs)
-            for b, many in ((b, len(list(same))) for b, same in itertools.groupby(network.blocks))
-        ]
+        def row(b: decided.Block, many: int) -> nnx.Module:
+            return Repeat(lambda rngs: block(b, rngs), many, many, shared=True, rngs=rngs)
+
+        return [row(b, len(list(same))) for b, same in itertools.groupby(network.blocks)]
 
     last = network.blocks[-1].outputs
     sizes = (last, network.inputs, network.classes, network.stem_stride)
