@@ -142,7 +142,8 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
     if workdir is not None:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", setting)
-    started, first = time.perf_counter(), None
+    started = time.perf_counter()
+    first: dict[str, float] | None = None
     if not dry:
         assert dataset is not None
         training = training_of(section(config, "train"), "train")

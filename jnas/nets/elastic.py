@@ -141,11 +141,12 @@ class Resized(Searchable):
         self.body, self.sizes = body, tuple(sizes)
 
     def __call__(self, x: jax.Array) -> Any:
-        choice, body = self.chosen(), self.body
+        choice = self.chosen()
+        body: Any = self.body
         if isinstance(choice, int):
-            return body(resize(x, self.sizes[choice]))  # type: ignore[operator]
+            return body(resize(x, self.sizes[choice]))
         if relaxed(choice) and not self.sparse:
-            parts = [body(resize(x, size)) for size in self.sizes]  # type: ignore[operator]
+            parts = [body(resize(x, size)) for size in self.sizes]
             mix = lambda *leaves: sum(p * leaf for p, leaf in zip(choice, leaves, strict=True))
             return jax.tree.map(mix, *parts)
         weight: Any = None

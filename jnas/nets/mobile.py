@@ -172,14 +172,14 @@ class MobileStage(nnx.Module):
                 rngs,
             )
         )
-        self.first = make(0, inputs, stage.stride, joins(spec, i))(rngs)
+        self.first: Any = make(0, inputs, stage.stride, joins(spec, i))(rngs)
         least, most = stage.depths[0] - 1, stage.depths[-1] - 1
         rest = make(1, outputs, 1, True)
-        shared = {"shared": not stage.each, "rngs": rngs, "name": f"depth_{i}"}
+        shared: dict[str, Any] = {"shared": not stage.each, "rngs": rngs, "name": f"depth_{i}"}
         self.rest = Repeat(rest, most, least, **shared) if most else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.first(x)  # type: ignore[operator]
+        x = self.first(x)
         return x if self.rest is None else self.rest(x)
 
 
@@ -247,7 +247,8 @@ def mobile(spec: Mobile, *, dropout: float = 0.0) -> Net:
     _check_dropout(dropout)
 
     def stages(rngs: nnx.Rngs) -> list[nnx.Module]:
-        before, made = Channels((spec.family.stem,)), []
+        before = Channels((spec.family.stem,))
+        made: list[nnx.Module] = []
         for i, stage in enumerate(spec.stages):
             made.append(MobileStage(spec, i, before, rngs=rngs))
             before = Channels(stage.widths, f"width_{i}")
@@ -267,7 +268,7 @@ def _binder(spec: Mobile) -> Callable[[Any], dict[str, Any]]:
     found = places(spec)
 
     def bind(arch: Any) -> dict[str, Any]:
-        values = {"image": arch["image"]} if "image" in arch else {}
+        values: dict[str, Any] = {"image": arch["image"]} if "image" in arch else {}
 
         def pick(leaf: Any, where: list[int], many: int) -> Any:
             soft = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
@@ -318,10 +319,10 @@ def decided_network(network: Network, name: str, dropout: float = 0.0) -> Net:
         return Block(rows, (b.skip,))
 
     def stages(rngs: nnx.Rngs) -> list[nnx.Module]:
-        return [
-            Repeat(lambda rngs, b=b: block(b, rngs), many, many, shared=True, rngs=rngs)
-            for b, many in ((b, len(list(same))) for b, same in itertools.groupby(network.blocks))
-        ]
+        def row(b: decided.Block, many: int) -> nnx.Module:
+            return Repeat(lambda rngs: block(b, rngs), many, many, shared=True, rngs=rngs)
+
+        return [row(b, len(list(same))) for b, same in itertools.groupby(network.blocks)]
 
     last = network.blocks[-1].outputs
     sizes = (last, network.inputs, network.classes, network.stem_stride)

@@ -84,25 +84,26 @@ class ConvNorm(nnx.Module):
         rngs: nnx.Rngs,
     ):
         if groups > 1:
-            self.conv: nnx.Module = PointwiseGroups(inputs, outputs, groups, shuffle, rngs=rngs)
+            self.conv: Any = PointwiseGroups(inputs, outputs, groups, shuffle, rngs=rngs)
         else:
             self.conv = Conv(inputs, outputs, kernel, stride, rngs=rngs)
         self.norm = BatchNorm(outputs, eps=eps)
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ACTIVATIONS[self.activation](self.norm(self.conv(x)))  # type: ignore[operator]
+        return ACTIVATIONS[self.activation](self.norm(self.conv(x)))
 
 
 class DepthwiseNorm(nnx.Module):
     """A depthwise convolution, batch normalisation and an activation."""
 
     def __init__(self, conv: nnx.Module, channels: int, activation: str, eps: float):
-        self.conv, self.norm = conv, BatchNorm(channels, eps=eps)
+        self.conv: Any = conv
+        self.norm = BatchNorm(channels, eps=eps)
         self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return ACTIVATIONS[self.activation](self.norm(self.conv(x)))  # type: ignore[operator]
+        return ACTIVATIONS[self.activation](self.norm(self.conv(x)))
 
 
 def depthwise(
@@ -134,12 +135,12 @@ class SqueezeExcite(nnx.Module):
     def __init__(
         self, channels: int, squeezed: Channels, activation: str, gate: str, *, rngs: nnx.Rngs
     ):
-        self.reduce = slim(Dense(channels, squeezed.most, activation, rngs=rngs), squeezed)
+        self.reduce: Any = slim(Dense(channels, squeezed.most, activation, rngs=rngs), squeezed)
         self.expand = nnx.Linear(squeezed.most, channels, kernel_init=lecun_uniform, rngs=rngs)
         self.gate = gate
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        weights = self.expand(self.reduce(jnp.mean(x, (1, 2))))  # type: ignore[operator]
+        weights = self.expand(self.reduce(jnp.mean(x, (1, 2))))
         return x * GATES[self.gate](weights)[:, None, None]
 
 
@@ -169,7 +170,7 @@ class Block(nnx.Module):
 
     def __init__(self, parts: Sequence[nnx.Module], skips: Sequence[str], name: str = ""):
         self.parts = nnx.List(parts)
-        self.skip = None if tuple(skips) == ("noskip",) else one_of(
+        self.skip: Any = None if tuple(skips) == ("noskip",) else one_of(
             {word: SKIPS[word] for word in skips}, name
         )  # fmt: skip
 
@@ -177,4 +178,4 @@ class Block(nnx.Module):
         y = x
         for part in self.parts:
             y = part(y)
-        return y if self.skip is None else y + self.skip(x)  # type: ignore[operator]
+        return y if self.skip is None else y + self.skip(x)

@@ -58,8 +58,9 @@ def _canonical(reader: Reader, arch: Any) -> Any:
             continue
         for name in LAYER:
             for j in range(1, stage.depths[-1]):
-                if (k := reader.at.get((name, i, j))) is not None:
-                    columns[name][k] = jnp.where(j < depth, columns[name][k], 0)
+                at = reader.at.get((name, i, j))
+                if at is not None:
+                    columns[name][at] = jnp.where(j < depth, columns[name][at], 0)
         words = stage.rest.get("op", ())
         if "skip" in words and stage.depths[-1] > 2:
             ks = [reader.at["op", i, j] for j in range(1, stage.depths[-1])]

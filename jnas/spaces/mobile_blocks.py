@@ -5,7 +5,7 @@ A block of them is the inverted residual of MobileNetV2 (Sandler et al. 2018, ar
 excitation (Hu et al. 2018, arXiv 1709.01507) may weigh them, a 1x1 convolution projects them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jnas.base import InputError
 
@@ -133,8 +133,8 @@ def settings(*words: str) -> Settings:
             elif letters == "h":
                 found = found._replace(kind="mb", hidden=int(number))
             elif letters in ("k", "g"):
-                name = {"k": "kernel", "g": "groups"}[letters]
-                found = found._replace(**{name: int(number)})
+                name: dict[str, Any] = {{"k": "kernel", "g": "groups"}[letters]: int(number)}
+                found = found._replace(**name)
             elif letters == "se":
                 found = found._replace(squeeze=float(number))
             else:

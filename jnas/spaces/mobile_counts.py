@@ -20,7 +20,8 @@ def counts(reader: Reader) -> dict[str, Callable[[Any], jax.Array]]:
     """
     spec = reader.spec
     side = np.asarray([halve(image, spec.stem_stride) for image in spec.images])
-    stem_side, before = side, (spec.family.stem,)
+    stem_side = side
+    before: tuple[int, ...] = (spec.family.stem,)
     tables: list[tuple] = []  # (stage, layer, params, flops), of all choices
     for i, stage in enumerate(spec.stages):
         tables.append((i, 0, *_table(spec, i, 0, before, side)))
@@ -78,6 +79,7 @@ def _table(
     axes = [range(len(options.get(name, ("",)))) for name in LAYER[:3]]
     shape = [len(before), len(stage.widths), *map(len, axes), len(sides)]
     table = np.zeros((2, *shape), np.int64)
+    numbers: Any
     for a, b, *numbers in itertools.product(range(shape[0]), range(shape[1]), *axes):
         if j and a != b:
             continue

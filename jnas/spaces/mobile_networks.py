@@ -1,5 +1,6 @@
 """Published mobile networks: points of the mobile spaces, with the figures of their papers."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jnas.base import InputError
@@ -55,10 +56,11 @@ NETWORKS: dict[str, Published] = {
             f"EfficientNet-{v.upper()}",
             params,
             _TV,
-            *paper,
+            millions,
+            adds,
             "arXiv 1905.11946, table 2",
         )
-        for v, (params, *paper) in zip(VARIANTS, _EFFICIENT, strict=True)
+        for v, (params, millions, adds) in zip(VARIANTS, _EFFICIENT, strict=True)
     },
     "mobilenet_v2": Published(
         "mobilenet_v2", {}, "MobileNetV2", 3_504_872, _TV, 3.4, 300, "arXiv 1801.04381, table 4"
@@ -162,6 +164,7 @@ def specification(name: str, **data: Any) -> tuple[Mobile, str]:
     if name not in NETWORKS:
         raise InputError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}")
     found = NETWORKS[name]
+    make: Callable[..., Mobile]
     make = efficientnet if found.space == "efficientnet" else FAMILIES[found.space]
     return make(**{**found.settings, **data}), found.point
 

@@ -35,10 +35,11 @@ def of_settings(make: Callable[..., Any], build: Callable[..., Any]) -> Callable
         given = {k: kwargs.pop(k) for k in own & set(kwargs)}
         return build(make(*args, **kwargs), **given)
 
-    made.__name__ = made.__qualname__ = make.__name__
-    made.__doc__ = make.__doc__
-    made.__signature__ = inspect.Signature([*takes, *named])  # type: ignore[attr-defined]
-    return made
+    public: Any = made
+    public.__name__ = public.__qualname__ = make.__name__
+    public.__doc__ = make.__doc__
+    public.__signature__ = inspect.Signature([*takes, *named])
+    return public
 
 
 fbnet = of_settings(FAMILIES["fbnet"], mobile_space)

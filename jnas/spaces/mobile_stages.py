@@ -34,8 +34,8 @@ class Stage(NamedTuple):
     widths: tuple[int, ...]
     depths: tuple[int, ...]
     stride: int
-    first: dict[str, tuple[str, ...]]
-    rest: dict[str, tuple[str, ...]]
+    first: Mapping[str, tuple[str, ...]]
+    rest: Mapping[str, tuple[str, ...]]
     each: bool = False
     activation: str = ""
 

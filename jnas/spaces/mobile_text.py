@@ -46,7 +46,7 @@ def parse(spec: Mobile, text: str) -> Any:
         form = describe(spec, jax.tree.map(lambda c: np.zeros(c.shape, int), _zeros(spec)))
         raise InputError(f"{who}: {many} words are needed, as in {form!r}{known}")
     reader = Reader(spec)
-    found = {name: np.zeros(len(p), np.int32) for name, p in reader.places.items()}
+    found: dict[str, Any] = {name: np.zeros(len(p), np.int32) for name, p in reader.places.items()}
     if len(spec.images) > 1:
         sizes = [f"{image}px" for image in spec.images]
         found["image"] = np.int32(_one_of(words.pop(0), sizes, who))
