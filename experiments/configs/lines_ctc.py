@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     """The config."""
     return ConfigDict(
         {
-            "space": "sequence",
+            "space": "series",
             "net": {
                 "depth": 2,
                 "widths": (16, 24, 32),

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
     """The config."""
     return ConfigDict(
         {
-            "space": "sequence",
+            "space": "series",
             "net": {
                 "depth": 2,
                 "widths": (8, 16, 24),
