@@ -168,7 +168,7 @@ def test_a_config_takes_vectors_and_images(
     params, state = net.init(jax.random.key(0))
     kernel = params["hidden"][0]["layer"]["linear"]["kernel"]
     assert kernel.shape == (parameters, 3)
-    y, _ = net.apply(params, state, {"activation": np.int32([0])}, none.x)
+    y, _ = net.apply(params, state, {"activation": np.int32([0]), "width": np.int32([0])}, none.x)
     assert y.shape == (1, 2)
     if len(shape) == 1:
         config.space, config.net = "nas_bench_201", ConfigDict({"stages": 1})

@@ -106,11 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.add_argument("--workdir", default=None, help="folder of the run and its figure")
     try:
         given = flags.parse_args(argv)
+        if given.steps < 1:
+            raise InputError(f"--steps={given.steps}: it has to be at least 1")
         digits = data.load("digits")
         fit_on, score_on = (
             Examples(s.x, s.y, digits.mean, digits.std) for s in (digits.train, digits.validation)
         )
-        rate = optax.cosine_decay_schedule(0.2, max(given.steps, 1))
+        rate = optax.cosine_decay_schedule(0.2, given.steps)
         training = Training(optax.sgd(rate, momentum=0.9, nesterov=True), given.steps, 64)
         net = network(digits.num_classes)
         result = run(
