@@ -37,6 +37,7 @@ CHAIN = {"layers": 3, "filters": (2, 3), "units": (4, 3), "kernels": (1, 3), "po
 RESIDUAL = {"depths": (1, 2), "widths": ((2, 3), (3, 4)), "kernels": (1, 3), "stem": 3}
 LAYERS = {"depth": 2, "widths": (4, 6), "heads": (1, 2), "head": 2, "ratios": (1, 1.5)}
 SERIES = {"length": 6, "features": 3, "classes": 3}
+MOBILE = {"width": 0.25, "stages": 2, "halvings": 1, "head": 8, **IMAGE}
 CASES: dict[str, Case] = {
     "amoebanet": Case(BLOCKS, (8, 8, 2), text="Genotype(normal=[], reduce=[])"),
     "enas_macro": Case({"channels": 2, "layers": 3, **IMAGE}, (8, 8, 2), text="0 0 2 0 0 0"),
@@ -58,6 +59,18 @@ CASES: dict[str, Case] = {
                       text="blocks=[3] kernel=[3] width=[1,1]"),
     "transformer": Case({**LAYERS, "kernels": (1, 3), "length": 6, "vocabulary": 9}, (6,), tokens=9,
                         text="depth=1 norm=pre"),
+    "efficientnet": Case(MOBILE, (8, 8, 2), exact=False, slow=True, text="EfficientNet-B9"),
+    "fbnet": Case({**MOBILE, "stages": 3}, (8, 8, 2), exact=False, slow=True, text="FBNet-Z"),
+    "mnasnet": Case(MOBILE, (8, 8, 2), exact=False, slow=True, text="MnasNet-Z9"),
+    "mobile_network": Case({"name": "mobilenet_v3_small", **IMAGE, "image": 32}, (32, 32, 2),
+                           slow=True, text="network=vgg"),
+    "mobilenet_v2": Case(MOBILE, (8, 8, 2), exact=False, slow=True, text="MobileNetV9"),
+    # Of these two tests/test_mobile_nets.py counts the network of each architecture by itself.
+    "mobilenet_v3": Case(MOBILE, (8, 8, 2), own_counts=False, text="MobileNetV9"),
+    "ofa": Case({**MOBILE, "resolutions": (6, 8)}, (8, 8, 2), own_counts=False, text="ofa"),
+    "proxylessnas": Case(MOBILE, (8, 8, 2), exact=False, slow=True, text="ProxylessNAS-TPU"),
+    "dense": Case({"channels": 4, "levels": 2, "widths": (2, 6), **IMAGE}, (8, 8, 2),
+                  text="operation=[conv_7x7]"),
     "darts": Case({"channels": 2, "layers": 3, **IMAGE}, (8, 8, 2), text="Genotype(normal=[])"),
     "darts_supernet": Case({}, (8, 8, 2), net={"channels": 2, "layers": 3, **IMAGE},
                            own_counts=False),

@@ -19,6 +19,7 @@ from jnas.base import (
     repaired,
     repairs,
     sample,
+    size,
     to_vector,
 )
 from jnas.links.sampling import largest
@@ -166,4 +167,4 @@ def test_the_network_gives_finite_numbers_for_every_architecture(name: str) -> N
     apply = jax.jit(lambda arch: net.apply(params, state, arch, x, train=True)[0])
     found = [np.asarray(apply(row(samples(name), i))) for i in range(6)]
     assert all(np.isfinite(y).all() for y in found)
-    assert len({y.tobytes() for y in found}) > 1
+    assert len({y.tobytes() for y in found}) > 1 or size(space_of(name)) == 1
