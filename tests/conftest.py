@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = (
 import jax
 import numpy as np
 import pytest
+from slow_cases import SLOW
 
 from jnas import compiling
 
@@ -22,8 +23,11 @@ jax.config.update("jax_debug_key_reuse", True)  # a key used twice is an error
 compiling._OPTIONS["cpu"]["xla_backend_optimization_level"] = 0
 
 
+@pytest.hookimpl(tryfirst=True)  # before the choice by marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """All laws of a strategy come after each other, so that its programs can go afterwards.
+    """Marks the slow cases, and orders the laws.
+
+    All laws of a strategy come after each other, so that its programs can go afterwards.
 
     Workers share no compiled function: a file stays with one of them, of the laws a strategy does.
     """
@@ -32,6 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         case = getattr(item, "callspec", None)
         return str(case.params.get("name", "")) if case and item.path.name == "test_laws.py" else ""
 
+    for item in items:
+        if item.nodeid.rpartition("/")[2].startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     places = [i for i, item in enumerate(items) if name(item)]
     ordered = sorted((items[i] for i in places), key=name)
     for i, item in zip(places, ordered, strict=True):
