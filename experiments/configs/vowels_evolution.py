@@ -2,8 +2,9 @@
 
 Command: jnas search --config=experiments/configs/vowels_evolution.py --workdir=runs/vowels
 Needs: pip install --no-deps aeon
-Cost: not measured yet.
-Result: not measured yet.
+Cost: about 3 minutes on 2 cores with other work beside it, half of it compiling.
+Result: validation loss of 0.19 and accuracy of 0.975 (median of the 12 random first ones: 1.24 and
+  0.73); test_accuracy 0.981.
 """
 
 from ml_collections import ConfigDict
