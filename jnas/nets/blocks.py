@@ -11,8 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas import spaces
-from jnas.base import Space
 from jnas.nets.choices import OneOf, Repeat
 from jnas.nets.darts import Edge, Edges, Pick, Reducing
 from jnas.nets.darts_ops import changing_options, edge_options
@@ -22,7 +20,7 @@ from jnas.nets.layers import BatchNorm, Conv
 from jnas.nets.narrow import ConvNorm, Kept, NarrowConv, NarrowLinear
 from jnas.spaces.blocks import Family, cells_of, concatenated, keeping
 from jnas.spaces.blocks_counts import Source, Spec, Stack, layout
-from jnas.spaces.nasnet import AMOEBANET, ENAS_MICRO, NASNET, PNAS
+from jnas.spaces.nasnet import AMOEBANET, ENAS_MICRO, NASNET, PNAS, space_of
 
 
 def slots(family: Family, name: str, blocks: int) -> int:
@@ -149,8 +147,9 @@ class BlockNetwork(nnx.Module):
         return self.classifier(jnp.mean(jax.nn.relu(carry[1]), (1, 2)))
 
 
-def _net(family: Family, space: Space, blocks: int, stack: Stack) -> Net:
+def _net(family: Family, blocks: int, stack: Stack) -> Net:
     """The network of a space of blocks."""
+    space = space_of(family, blocks, stack)
     widths: dict[str, set[int]] = {"normal": set(), "reduce": set()}
     for spec in layout(stack):
         widths[spec.name].add(spec.width)
@@ -240,8 +239,7 @@ def nasnet(
       The net over `jnas.spaces.nasnet`: `[B, image, image, inputs]` to `[B, classes]`.
     """
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet)
-    space = spaces.nasnet(channels, repeats, classes, image, inputs, blocks, imagenet, stem, keep)
-    return _net(keeping(NASNET, keep, blocks), space, blocks, stack)
+    return _net(keeping(NASNET, keep, blocks), blocks, stack)
 
 
 def amoebanet(
@@ -257,10 +255,7 @@ def amoebanet(
 ) -> Net:
     """The network of AmoebaNet's cells, else as `nasnet`."""
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet)
-    space = spaces.amoebanet(
-        channels, repeats, classes, image, inputs, blocks, imagenet, stem, keep
-    )
-    return _net(keeping(AMOEBANET, keep, blocks), space, blocks, stack)
+    return _net(keeping(AMOEBANET, keep, blocks), blocks, stack)
 
 
 def pnas(
@@ -275,8 +270,7 @@ def pnas(
 ) -> Net:
     """The network of PNAS' cell, else as `nasnet`."""
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet, within=True)
-    space = spaces.pnas(channels, repeats, classes, image, inputs, blocks, imagenet, stem)
-    return _net(PNAS, space, blocks, stack)
+    return _net(PNAS, blocks, stack)
 
 
 def enas_micro(
@@ -289,5 +283,4 @@ def enas_micro(
 ) -> Net:
     """The network of ENAS' cells of its micro space, else as `nasnet`."""
     stack = Stack(channels, repeats, classes, image, inputs, raw=False)
-    space = spaces.enas_micro(channels, repeats, classes, image, inputs, blocks)
-    return _net(ENAS_MICRO, space, blocks, stack)
+    return _net(ENAS_MICRO, blocks, stack)

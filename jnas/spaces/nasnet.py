@@ -79,6 +79,11 @@ ENAS_MICRO = Family(
 )
 
 
+def space_of(family: Family, blocks: int, stack: Stack) -> Space:
+    """The space of a family, with the counts of its network."""
+    return block_space(family, blocks, counts(family, blocks, stack))
+
+
 def nasnet(
     channels: int = 32,
     repeats: int = 6,
@@ -118,8 +123,7 @@ def nasnet(
       InputError: a network that there cannot be.
     """
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet)
-    family = keeping(NASNET, keep, blocks)
-    return block_space(family, blocks, counts(family, blocks, stack))
+    return space_of(keeping(NASNET, keep, blocks), blocks, stack)
 
 
 def amoebanet(
@@ -138,8 +142,7 @@ def amoebanet(
     Args, text and counts are as in `nasnet`; the named architecture is `AMOEBANET_A`.
     """
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet)
-    family = keeping(AMOEBANET, keep, blocks)
-    return block_space(family, blocks, counts(family, blocks, stack))
+    return space_of(keeping(AMOEBANET, keep, blocks), blocks, stack)
 
 
 def pnas(
@@ -159,7 +162,7 @@ def pnas(
     named architecture is `PNASNET_5`.
     """
     stack = Stack(channels, repeats, classes, image, inputs, stem, imagenet, within=True)
-    return block_space(PNAS, blocks, counts(PNAS, blocks, stack))
+    return space_of(PNAS, blocks, stack)
 
 
 def enas_micro(
@@ -177,4 +180,4 @@ def enas_micro(
     and counts are as in `nasnet`.
     """
     stack = Stack(channels, repeats, classes, image, inputs, raw=False)
-    return block_space(ENAS_MICRO, blocks, counts(ENAS_MICRO, blocks, stack))
+    return space_of(ENAS_MICRO, blocks, stack)
