@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError, Space
-from jnas.spaces.exact import Numbers, at_least, exact_counts, rising
+from jnas.spaces.exact import Numbers, at_least, counted, depths, rising, rising_numbers
 
 # The paper's three supernets (its table 1), at 224 x 224 and 1,000 classes. The tiny one has the
 # ratio 3 besides, which its published network uses.
@@ -138,12 +138,7 @@ def autoformer(
         "width": s.widths,
     }
     space = Space("autoformer", choices, labels=labels, canonical=_canonical(s))
-    formulas: dict[str, Callable] = {
-        "params": lambda numbers, arch: _params(s, numbers, arch),
-        "flops": lambda numbers, arch: _flops(s, numbers, arch),
-    }
-    space.counts.update(exact_counts(space, formulas))
-    return space
+    return counted(space, s, _params, _flops)
 
 
 def published(name: str) -> tuple[dict[str, Any], Architecture]:
@@ -177,11 +172,10 @@ def checked(s: Settings) -> Settings:
     at_least(1, depth=s.depth, least=s.least, head=s.head, patch=s.patch, classes=s.classes)
     at_least(1, image=s.image, inputs=s.inputs)
     at_least(0, relative=s.relative)
-    if s.least > s.depth:
-        raise InputError(f"least={s.least}: it has to be at most depth={s.depth}")
+    depths(s.least, s.depth)
     if s.image % s.patch:
         raise InputError(f"image size {s.image}: patches of {s.patch} need a multiple of {s.patch}")
-    ratios = tuple(int(r) if r == int(r) else r for r in rising("ratios", s.ratios))
+    ratios = rising_numbers("ratios", s.ratios)
     return s._replace(
         widths=rising("widths", s.widths), heads=rising("heads", s.heads), ratios=ratios
     )

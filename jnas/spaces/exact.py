@@ -79,6 +79,20 @@ def exact_counts(
     return made
 
 
+def counted(space: Space, settings: Any, params: Callable, flops: Callable) -> Space:
+    """A space that has these counts, exact.
+
+    Args:
+      space: it is given the counts.
+      settings: of the space.
+      params: `(settings, numbers, arch) -> ` the parameters, a formula as `exact` takes it.
+      flops: the same for multiply-adds.
+    """
+    given = lambda formula: lambda numbers, arch: formula(settings, numbers, arch)
+    space.counts.update(exact_counts(space, {"params": given(params), "flops": given(flops)}))
+    return space
+
+
 def rising(name: str, values: Sequence[float]) -> tuple:
     """The values as a tuple.
 
@@ -89,6 +103,33 @@ def rising(name: str, values: Sequence[float]) -> tuple:
     if not values or not all(a < b for a, b in zip((0, *values), values, strict=False)):
         raise InputError(f"{name}={list(values)}: at least one, positive and in rising order")
     return values
+
+
+def rising_numbers(name: str, values: Sequence[float]) -> tuple:
+    """`rising`, with whole numbers as ints."""
+    return tuple(int(x) if x == int(x) else x for x in rising(name, values))
+
+
+def odd(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """`rising`, of odd numbers.
+
+    Raises:
+      InputError: one is even.
+    """
+    values = rising(name, values)
+    if any(x % 2 == 0 for x in values):
+        raise InputError(f"{name}={list(values)}: they have to be odd")
+    return values
+
+
+def depths(least: int, depth: int) -> None:
+    """Checks the fewest and the most layers.
+
+    Raises:
+      InputError: the fewest are more than the most.
+    """
+    if least > depth:
+        raise InputError(f"least={least}: it has to be at most depth={depth}")
 
 
 def some_of(name: str, values: Sequence[str], allowed: Sequence[str]) -> tuple[str, ...]:

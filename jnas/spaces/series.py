@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError, Space
-from jnas.spaces.exact import Numbers, at_least, exact_counts, rising, some_of
+from jnas.spaces.exact import (
+    Numbers,
+    at_least,
+    counted,
+    depths,
+    odd,
+    rising,
+    rising_numbers,
+    some_of,
+)
 
 BLOCKS = ("convolution", "gru", "lstm", "bigru", "bilstm", "conformer")
 STEMS = ("frames", "subsample", "deep_speech")
@@ -121,12 +130,7 @@ def series(
     labels = {**names, "depth": tuple(range(least, depth + 1)), "width": s.widths}
     labels = {k: labels[k] for k in choices}
     space = Space("series", choices, labels=labels, canonical=_canonical(s))
-    formulas: dict[str, Callable] = {
-        "params": lambda numbers, arch: _params(s, numbers, arch),
-        "flops": lambda numbers, arch: _flops(s, numbers, arch),
-    }
-    space.counts.update(exact_counts(space, formulas))
-    return space
+    return counted(space, s, _params, _flops)
 
 
 def checked(s: Settings) -> Settings:
@@ -139,15 +143,12 @@ def checked(s: Settings) -> Settings:
         some_of(name, (getattr(s, name),), allowed)
     at_least(1, depth=s.depth, least=s.least, head=s.head, classes=s.classes, length=s.length)
     at_least(2 if s.padded else 1, features=s.features)
-    if s.least > s.depth:
-        raise InputError(f"least={s.least}: it has to be at most depth={s.depth}")
+    depths(s.least, s.depth)
     if s.head % 2:
         raise InputError(f"head={s.head}: the width of a head has to be even")
-    kernels = rising("kernels", s.kernels)
-    if any(k % 2 == 0 for k in kernels):
-        raise InputError(f"kernels={list(kernels)}: they have to be odd")
+    kernels = odd("kernels", s.kernels)
     widths = rising("widths", s.widths)
-    ratios = tuple(int(r) if r == int(r) else r for r in rising("ratios", s.ratios))
+    ratios = rising_numbers("ratios", s.ratios)
     if int(widths[0] * ratios[0]) < 1:
         raise InputError(f"ratios={list(ratios)}: the least of them leaves no hidden unit")
     return s._replace(

@@ -4,13 +4,13 @@ Choi et al. 2019, "Temporal Convolution for Real-time Keyword Spotting on Mobile
 1904.03814.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jnas.base import Architecture, InputError, Space
-from jnas.spaces.exact import Numbers, at_least, exact_counts, rising, some_of
+from jnas.spaces.exact import Numbers, at_least, counted, rising, rising_numbers, some_of
 from jnas.spaces.series import OUTPUTS
 
 # The paper's networks, 40 MFCC to 12 words: blocks of a stage, and the multiple of all widths.
@@ -98,12 +98,7 @@ def tc_resnet(
     }
     labels = {"blocks": s.blocks, "kernel": s.kernels, "width": s.multiples}
     space = Space("tc_resnet", choices, labels=labels)
-    formulas: dict[str, Callable] = {
-        "params": lambda numbers, arch: _params(s, numbers, arch),
-        "flops": lambda numbers, arch: _flops(s, numbers, arch),
-    }
-    space.counts.update(exact_counts(space, formulas))
-    return space
+    return counted(space, s, _params, _flops)
 
 
 def published(name: str) -> tuple[dict[str, Any], Architecture]:
@@ -139,7 +134,7 @@ def checked(s: Settings) -> Settings:
     kernels = rising("kernels", s.kernels)
     if any(k % 2 == 0 for k in (*kernels, s.first)):
         raise InputError(f"kernels={list(kernels)}, first={s.first}: they have to be odd")
-    multiples = tuple(int(m) if m == int(m) else m for m in rising("multiples", s.multiples))
+    multiples = rising_numbers("multiples", s.multiples)
     return s._replace(channels=channels, blocks=blocks, kernels=kernels, multiples=multiples)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError, Space
-from jnas.spaces.exact import at_least, exact_counts, rising, some_of
+from jnas.spaces.exact import at_least, counted, depths, odd, rising, rising_numbers, some_of
 from jnas.spaces.transformer_counts import flops, params
 
 KINDS = ("encoder", "decoder", "encoder_decoder")
@@ -154,12 +154,7 @@ def transformer(
     space = Space(
         name="transformer", num_choices=choices, labels=labels, canonical=_canonical(settings)
     )
-    formulas: dict[str, Callable] = {
-        "params": lambda numbers, arch: params(settings, numbers, arch),
-        "flops": lambda numbers, arch: flops(settings, numbers, arch),
-    }
-    space.counts.update(exact_counts(space, formulas))
-    return space
+    return counted(space, settings, params, flops)
 
 
 def checked(given: Settings) -> Settings:
@@ -174,14 +169,11 @@ def checked(given: Settings) -> Settings:
     at_least(1, length=given.length, head=given.head)
     at_least(0, classes=given.classes, segments=given.segments)
     at_least(0, target_vocabulary=given.target_vocabulary, target_length=given.target_length)
-    if given.least > given.depth:
-        raise InputError(f"least={given.least}: it has to be at most depth={given.depth}")
+    depths(given.least, given.depth)
     if given.head % 2:
         raise InputError(f"head={given.head}: the width of a head has to be even")
-    kernels = rising("kernels", given.kernels)
-    if any(k % 2 == 0 for k in kernels):
-        raise InputError(f"kernels={list(kernels)}: they have to be odd")
-    ratios = tuple(int(r) if r == int(r) else r for r in rising("ratios", given.ratios))
+    kernels = odd("kernels", given.kernels)
+    ratios = rising_numbers("ratios", given.ratios)
     widths = rising("widths", given.widths)
     if int(widths[0] * ratios[0]) < 1:
         raise InputError(f"ratios={list(ratios)}: the least of them leaves no hidden unit")
