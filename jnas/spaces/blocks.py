@@ -4,12 +4,10 @@ A cell has two inputs, the outputs of the last two cells. Each of its blocks add
 each on an input of the cell or on a block before it.
 """
 
-import ast
 import functools
 import itertools
 import re
 import types
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.spaces.literals import call_of, items_of
 
 LONGEST = 8000  # characters of a text that is read
 
@@ -233,29 +232,12 @@ def _fields(text: str, names: list[str], blocks: int, who: str, named: Any) -> d
     form = f"Genotype({cells})"
     known = f", or {', '.join(named)}" if named else ""
     wrong = InputError(f"{who}: the form is {form}{known}")
-    if len(text) > LONGEST:
-        raise wrong
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes
-            call = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "Genotype":
-            raise wrong
-        given = {str(k.arg): _literal(k.value) for k in call.keywords}
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise wrong from None
+    call = call_of(text, "Genotype", LONGEST, wrong)
+    given = {str(k.arg): items_of(k.value, wrong) for k in call.keywords}
     allowed = {*names, *(f"{name}_concat" for name in names)}
     if call.args or not set(names) <= set(given) <= allowed:
         raise wrong
     return given
-
-
-def _literal(node: ast.expr) -> list:
-    """A list of literals, or `range` of ints as a list."""
-    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "range" and not node.keywords:
-        ends = [ast.literal_eval(arg) for arg in node.args]
-        return list(itertools.islice(range(*ends), 100))
-    return list(ast.literal_eval(node))
 
 
 def _cell(family: Family, blocks: int, edges: list, who: str) -> dict[str, np.ndarray]:

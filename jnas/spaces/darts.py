@@ -4,10 +4,8 @@ Liu, Simonyan and Yang 2019, "DARTS: Differentiable Architecture Search", arXiv 
 and 1 of a cell are the outputs of the two cells before it; nodes 2 to 5 are concatenated.
 """
 
-import ast
 import itertools
 import re
-import warnings
 from typing import Any
 
 import jax
@@ -17,6 +15,7 @@ import numpy as np
 from jnas.base import InputError, Space
 from jnas.spaces.darts_counts import counts
 from jnas.spaces.genotypes import GENOTYPES
+from jnas.spaces.literals import call_of, items_of
 
 NODES = 4  # that a cell computes
 CANDIDATES = (  # of an edge of the supernet, in the order of the published code
@@ -208,35 +207,11 @@ def _fields(text: str, who: str) -> dict[str, Any]:
     names = ["normal", "normal_concat", "reduce", "reduce_concat"]
     wrong = InputError(f"{who}: the form is {FORM}")
     text = re.sub(r"^\s*\w+\s*=(?=\s*Genotype\b)", "", text)  # as a line of the published file
-    if len(text) > LONGEST:
-        raise wrong
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes
-            call = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise wrong from None
-    if not isinstance(call, ast.Call) or not _named(call, "Genotype"):
-        raise wrong
+    call = call_of(text, "Genotype", LONGEST, wrong)
     given = [*zip(names, call.args, strict=False), *((k.arg, k.value) for k in call.keywords)]
     if sorted(str(name) for name, _ in given) != names or len(call.args) > len(names):
         raise wrong
-    return {str(name): _literal(value, wrong) for name, value in given}
-
-
-def _literal(node: ast.expr, wrong: InputError) -> Any:
-    """A list of literals, or `range` of ints as a list."""
-    try:
-        if isinstance(node, ast.Call) and _named(node, "range") and not node.keywords:
-            ends = [ast.literal_eval(arg) for arg in node.args]
-            return list(itertools.islice(range(*ends), 100))
-        return list(ast.literal_eval(node))
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        raise wrong from None
-
-
-def _named(call: ast.Call, name: str) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id == name
+    return {str(name): items_of(value, wrong) for name, value in given}
 
 
 def _cell(edges: list, who: str) -> dict[str, np.ndarray]:

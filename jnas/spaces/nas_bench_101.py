@@ -4,10 +4,8 @@ Ying et al. 2019, "NAS-Bench-101: Towards Reproducible Neural Architecture Searc
 1902.09635. There are at most 9 edges; the benchmark has the 423,624 cells that differ.
 """
 
-import ast
 import functools
 import itertools
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.spaces.literals import call_of, literal_of
 from jnas.spaces.nas_bench_101_counts import counts
 
 OPERATIONS = ("conv3x3-bn-relu", "conv1x1-bn-relu", "maxpool3x3")  # in the official order
@@ -200,18 +199,10 @@ def parse(text: str) -> Any:
     shown = text.strip() if len(text) < 60 else f"{text.strip()[:57]}..."
     who = f"cell {' '.join(shown.split())!r}"
     wrong = InputError(f"{who}: the form is {FORM}")
-    if len(text) > LONGEST:
-        raise wrong
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes
-            call = ast.parse(text.strip(), mode="eval").body
-        if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "ModelSpec":
-            raise wrong
-        given = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-        given |= dict(zip(("matrix", "ops"), map(ast.literal_eval, call.args), strict=False))
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise wrong from None
+    call = call_of(text, "ModelSpec", LONGEST, wrong)
+    given = {str(k.arg): literal_of(k.value, wrong) for k in call.keywords}
+    placed = zip(("matrix", "ops"), call.args, strict=False)
+    given |= {name: literal_of(value, wrong) for name, value in placed}
     if set(given) != {"matrix", "ops"} or not all(isinstance(v, list) for v in given.values()):
         raise wrong
     return from_graph(given["matrix"], given["ops"], who)
