@@ -1,5 +1,6 @@
 """The stems and blocks of networks over series; see `jnas.nets.frames` for streams."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -37,35 +38,43 @@ class FramesStem(nnx.Module):
         return {**stream, "x": self.dense(stream["x"])}
 
 
-class SquareConv(nnx.Module):
-    """A 3x3 convolution over time and frequency with a bias, of stride 2."""
+class Weighted(nnx.Module):
+    """A kernel `[*lead, inputs, outputs]` and a bias, of chosen numbers of channels.
 
-    def __init__(self, inputs: Size, outputs: Size, *, rngs: nnx.Rngs):
+    Args:
+      lead: the axes of the kernel before the channels.
+      gain: uniform weights within `sqrt(gain / (the values that an output sums))`.
+    """
+
+    def __init__(
+        self, lead: tuple[int, ...], gain: int, inputs: Size, outputs: Size, *, rngs: nnx.Rngs
+    ):
         self.inputs, self.outputs = inputs, outputs
-        shape, bound = (3, 3, inputs.most, outputs.most), (6 / (9 * inputs.most)) ** 0.5
+        shape = (*lead, inputs.most, outputs.most)
+        bound = (gain / math.prod(shape[:-1])) ** 0.5
         self.kernel = nnx.Param(initial.uniform(rngs.params(), shape, bound))
         self.bias = nnx.Param(jnp.zeros(outputs.most))
 
     def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
         out = self.outputs.kept(values)
         return {"kernel": (self.inputs.kept(values), out), "bias": (out,)}
+
+
+class SquareConv(Weighted):
+    """A 3x3 convolution over time and frequency with a bias, of stride 2."""
+
+    def __init__(self, inputs: Size, outputs: Size, *, rngs: nnx.Rngs):
+        super().__init__((3, 3), 6, inputs, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.outputs.keep(ops.conv(x, self.kernel[...], 2) + self.bias[...])
 
 
-class Bands(nnx.Module):
+class Bands(Weighted):
     """A product of all frequencies and channels of a step: `[B, T, F, C]` to `[B, T, width]`."""
 
     def __init__(self, bands: int, inputs: Size, outputs: Size, *, rngs: nnx.Rngs):
-        self.inputs, self.outputs = inputs, outputs
-        shape, bound = (bands, inputs.most, outputs.most), (3 / (bands * inputs.most)) ** 0.5
-        self.kernel = nnx.Param(initial.uniform(rngs.params(), shape, bound))
-        self.bias = nnx.Param(jnp.zeros(outputs.most))
-
-    def used(self, values: Mapping[str, Any]) -> dict[str, tuple]:
-        out = self.outputs.kept(values)
-        return {"kernel": (self.inputs.kept(values), out), "bias": (out,)}
+        super().__init__((bands,), 3, inputs, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         flat = self.kernel[...].reshape(-1, self.outputs.most)
