@@ -30,6 +30,7 @@ from jnas.spaces.darts import CELLS, EDGES, NODES
 
 EIGENVALUE = "eigenvalue"  # the column of the history that `stop.name=eigenvalue` adds
 Row = Callable[[Mapping[str, np.ndarray], Space], int]
+Measure = Callable[[Shared, Any], jax.Array]
 
 
 class Stop(NamedTuple):
@@ -40,12 +41,7 @@ class Stop(NamedTuple):
     """
 
     row: Row
-    measure: Callable[[Shared, Any], jax.Array] | None = None
-
-
-def last() -> Stop:
-    """The search ends where it ends."""
-    return Stop(lambda history, space: len(history["score"]) - 1)
+    measure: Measure | None = None
 
 
 def stop_of(
@@ -72,7 +68,7 @@ def stop_of(
     """
     options = dict(settings)
     if not options:
-        return last()
+        return Stop(lambda history, space: len(history["score"]) - 1)
 
     def eigenvalue(
         window: int = 5,

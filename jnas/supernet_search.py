@@ -49,7 +49,7 @@ from jnas.recipes import GRADIENT, SHARING, OneShot
 from jnas.search import Look, run
 from jnas.settings import call, resolve, section
 from jnas.spaces.darts import CELLS, EDGES, NODES, top_two
-from jnas.supernet_ends import EIGENVALUE, Stop, check_select, last, selected, stop_of
+from jnas.supernet_ends import EIGENVALUE, Measure, check_select, selected, stop_of
 
 
 class Supernet(NamedTuple):
@@ -153,12 +153,11 @@ def relaxing(space: Space, method: str) -> Callable[[Any], Architecture]:
     return relax
 
 
-def looking(supernet: Supernet, method: str, stop: Stop | None = None) -> Look:
+def looking(supernet: Supernet, method: str, measure: Measure | None = None) -> Look:
     """What the history of a gradient search shows: the derived architecture, and all weights.
 
-    And what the rule by which it stops needs.
+    And what `measure` gives, which the rule by which it stops needs.
     """
-    measure = (stop or last()).measure
     space = supernet.net.space
 
     def look(carry: tuple, trials: Trials) -> Trials:
@@ -256,10 +255,11 @@ def _by_gradient(job: _Job) -> Found:
     options = {"sparse": job.method == "gdas", "task": task, **job.own("evaluator", {})}
     net, training, splits = job.supernet.net, job.training(rounds), job.splits()
     evaluator = call("supernet.evaluator", bilevel, net, training, *splits, **options)
-    relax, select = relaxing(net.space, job.method), job.own("select", {})
+    relax = relaxing(net.space, job.method)
+    ending, select = job.own("stop", {}), job.own("select", {})
     check_select(select)
-    stop = stop_of(job.own("stop", {}), net, training, splits[1], relax)
-    if select and job.own("stop", {}):
+    stop = stop_of(ending, net, training, splits[1], relax)
+    if select and ending:
         raise InputError("supernet.stop and supernet.select: one of the two at a time")
     result = job.run(
         strategy,
@@ -268,7 +268,7 @@ def _by_gradient(job: _Job) -> Found:
         evaluations=rounds,
         chunk=job.config.get("chunk", 0) or None,
         every=job.own("every", 1),
-        look=looking(job.supernet, job.method, stop),
+        look=looking(job.supernet, job.method, stop.measure),
     )
     chosen = _chosen(result, final, stop.row(result.history, final))
     if select:
