@@ -73,7 +73,7 @@ def test_a_space_of_ones_own_by_module_and_function(
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        ("", "which space? allowed: darts"),
+        ("", "which space? allowed: amoebanet, "),
         ("nas_bench_999", "unknown space 'nas_bench_999'; allowed:"),
         ("mlp darts", "unexpected argument 'darts'"),
         ("mlp --layers=2", "space.layers: no such setting; allowed: depth"),
