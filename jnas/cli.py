@@ -158,10 +158,11 @@ def _search(args: list[str]) -> None:
     if net is not None:
         last, _ = network_of(config, "final", dataset)
         summary |= _final(config, last, dataset, result.best, workdir / "final")
-        usual = task_of(config, dataset).score
-        name = f"validation {config.get('train', {}).get('score') or usual}"
+        goal = task_of(config, dataset)
+        metric = config.get("train", {}).get("score") or goal.score
+        name, negated = f"validation {metric}", metric in goal.lower
     else:
-        name = config.get("score", "val_acc_200")
+        name, negated = config.get("score", "val_acc_200"), False
         test = config.get("test", "test_acc_200")
         best = result.best_rows()
         summary |= {"mean_best": float(result.history["score"][best].mean()),
@@ -172,10 +173,10 @@ def _search(args: list[str]) -> None:
     if not cluster.is_first():
         return
     if config.get("fitness"):
-        name = "fitness"
+        name, negated = "fitness", False
     if config.get("supernet"):
-        name = "score with shared weights"
-    figures.save(result.plot(name), workdir / "search.png")
+        name, negated = "score with shared weights", False
+    figures.save(result.plot(name, negated=negated), workdir / "search.png")
     for word, picture in pictures.items():
         figures.save(picture, workdir / f"{word}.png")
     if space.edges is not None:

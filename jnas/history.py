@@ -49,9 +49,11 @@ class Result:
         seeds = self.history["seed"]
         return np.asarray([_best_row(self.history, seeds == s) for s in np.unique(seeds)])
 
-    def plot(self, score_name: str = "score", title: str = "") -> Any:
+    def plot(self, score_name: str = "score", title: str = "", negated: bool = False) -> Any:
         """The search as a figure: best so far, and every trial, against evaluations."""
-        return figures.search_curve(self.history, score_name=score_name, title=title)
+        return figures.search_curve(
+            self.history, score_name=score_name, title=title, negated=negated
+        )
 
 
 def result_of(history: Mapping[str, np.ndarray], space: Space, **numbers: Any) -> Result:

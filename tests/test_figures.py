@@ -107,6 +107,20 @@ def test_many_seeds_are_labelled_with_their_mean_and_deviation_at_the_end():
     assert "each seed" in texts(figures.search_curve(random_history(3, 10)))
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_negated_score_is_written_without_its_sign_and_its_best_is_at_the_top(seeds):
+    history = random_history(seeds, 9)
+    plain = figures.search_curve(history)
+    minus = figures.search_curve({**history, "score": history["score"] - 1}, negated=True)
+    best = np.nanmax if seeds == 1 else np.mean
+    last = figures.best_so_far(*figures._by_seed(history))[:, -1]
+    assert any(text.startswith(f"{best(last):.4g}") for text in texts(plain))
+    assert any(text.startswith(f"{1 - best(last):.4g}") for text in texts(minus))
+    (axes,) = minus.axes
+    assert axes.get_ylim()[0] < axes.get_ylim()[1] <= 0.2
+    assert axes.yaxis.get_major_formatter()(-0.25, 0) == "0.25"
+
+
 def test_the_order_of_rows_does_not_matter(tmp_path):
     history = random_history(12, 20)
     shuffle = np.random.default_rng(0).permutation(240)

@@ -105,6 +105,7 @@ def search_curve(
     *,
     score_name: str = "validation accuracy",
     title: str = "",
+    negated: bool = False,
 ) -> Figure:
     """Score against evaluations: every trial of one seed, or the statistics of many.
 
@@ -119,11 +120,14 @@ def search_curve(
         trial failed; with a column `budget`, only trials of the largest are compared.
       score_name: the label of the vertical axis, with its unit.
       title: a line above the figure.
+      negated: the score is minus what `score_name` says, of which less is better: the numbers are
+        written without that sign, the best still at the top.
 
     Raises:
       ValueError: a column is missing, or the history is empty.
     """
     score, weight = _by_seed(history)
+    shown = -1 if negated else 1
     part = _partial(history, weight)
     best = best_so_far(score, np.where(part, 0, weight))
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
@@ -132,9 +136,11 @@ def search_curve(
         _frame(axes, score.shape[1], 0, 1)
         axes.text(0.5, 0.5, "no trial succeeded", transform=axes.transAxes, ha="center", color=_INK)
     elif len(score) == 1:
-        _draw_trials(axes, np.where(weight[0] > 0, score[0], np.nan), best[0], part[0])
+        _draw_trials(axes, np.where(weight[0] > 0, score[0], np.nan), best[0], part[0], shown)
     else:
-        _draw_statistics(axes, best)
+        _draw_statistics(axes, best, shown)
+    if negated:
+        axes.yaxis.set_major_formatter(lambda y, _: f"{-y:g}")
     axes.set_xlabel("evaluations")
     axes.set_ylabel(score_name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
@@ -164,8 +170,13 @@ def _label(axes: Axes, x: float, y: float, n: int, text: str) -> None:
     )
 
 
-def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray, part: np.ndarray) -> None:
-    """The trials of one seed, `[n]`; NaN for a failed one. Those of a part are drawn pale."""
+def _draw_trials(
+    axes: Axes, score: np.ndarray, best: np.ndarray, part: np.ndarray, shown: int
+) -> None:
+    """The trials of one seed, `[n]`; NaN for a failed one. Those of a part are drawn pale.
+
+    A number is written times `shown`.
+    """
     n = len(score)
     evaluation = np.arange(1, n + 1)
     high, usual = np.nanmax(score), np.nanpercentile(score, 10)
@@ -179,12 +190,12 @@ def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray, part: np.ndarr
     axes.step(evaluation, best, where="post", color=_BLUE, linewidth=1.6, label="best so far")
     first = int(np.nanargmax(np.where(part, np.nan, score)))
     axes.plot(first + 1, score[first], "o", color=_RED, markersize=6, label="best")
-    _label(axes, first + 1, score[first], n, f"{score[first]:.4g}")
+    _label(axes, first + 1, score[first], n, f"{shown * score[first]:.4g}")
     marks = (
         ("x", "failed", evaluation[np.isnan(score)], _GREY),
         (
             "v",
-            f"below {low:.3g}",
+            f"{'below' if shown > 0 else 'above'} {shown * low:.3g}",
             evaluation[score < low],
             _SKY,
         ),
@@ -196,8 +207,11 @@ def _draw_trials(axes: Axes, score: np.ndarray, best: np.ndarray, part: np.ndarr
             axes.plot(where, np.full(len(where), 0.03), marker, transform=bottom, **style)
 
 
-def _draw_statistics(axes: Axes, best: np.ndarray) -> None:
-    """Mean, band and spread of the best so far, `[seeds, n]`, over the seeds that have one yet."""
+def _draw_statistics(axes: Axes, best: np.ndarray, shown: int) -> None:
+    """Mean, band and spread of the best so far, `[seeds, n]`, over the seeds that have one yet.
+
+    A number is written times `shown`.
+    """
     seeds, n = best.shape
     some = ~np.isnan(best).all(axis=0)
     evaluation, best = np.arange(1, n + 1)[some], best[:, some]
@@ -220,7 +234,7 @@ def _draw_statistics(axes: Axes, best: np.ndarray) -> None:
     high = np.nanmax(later)
     last = deviation[-1] if deviation[-1] > 1e-9 * abs(mean[-1]) else 0.0  # else it is rounding
     _frame(axes, n, np.nanmin(later), high)
-    _label(axes, n, high, n, f"{mean[-1]:.4g} ± {last:.2g} after {n}")
+    _label(axes, n, high, n, f"{shown * mean[-1]:.4g} ± {last:.2g} after {n}")
 
 
 # ------------------------------------------------------------------- cells and choices, in inches
