@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return str(case.params.get("name", "")) if case and item.path.name == "test_laws.py" else ""
 
     for item in items:
-        if item.nodeid.rpartition("/")[2].startswith(SLOW):
+        test, _, case = item.name.partition("[")
+        if case.startswith(SLOW.get(item.path.name, {}).get(test, ("\n",))):
             item.add_marker(pytest.mark.slow)
     places = [i for i, item in enumerate(items) if name(item)]
     ordered = sorted((items[i] for i in places), key=name)

@@ -42,6 +42,7 @@ def simulated() -> jnas.Result:
     return _simulated()
 
 
+@pytest.mark.slow
 def test_a_simulated_search_is_repeatable(simulated: jnas.Result) -> None:
     again = _simulated()
     for name, column in simulated.history.items():
@@ -59,6 +60,7 @@ def test_no_worker_waits_and_none_does_two_things(simulated: jnas.Result) -> Non
     assert 0 <= idle < 4 * cost.max()  # only at the end
 
 
+@pytest.mark.slow
 def test_the_best_of_a_simulated_search_is_a_full_evaluation(simulated: jnas.Result) -> None:
     full = simulated.history["budget"] == 1
     assert simulated.best_score == simulated.history["score"][full].max()
@@ -96,6 +98,7 @@ def test_no_promotion_is_given_out_twice_and_each_is_among_the_best_of_its_rung(
     assert promotions > 20
 
 
+@pytest.mark.slow
 def test_asha_has_full_evaluations_earlier_than_halving_in_rounds() -> None:
     halving = successive_halving(sample_uniform(SPACE), 27, 3, 1 / 9, patience=10**6)
     earliest = lambda r: r.history["clock"][r.history["budget"] == 1].min()
@@ -137,6 +140,7 @@ def test_threads_run_side_by_side_and_an_exception_fails_one_trial(capsys: Any) 
     assert rows["evaluation"].tolist() == list(range(1, 41))
 
 
+@pytest.mark.slow
 def test_a_promotion_that_fails_is_not_tried_again() -> None:
     look_up, tried = as_function(EVALUATOR), []
 
@@ -155,6 +159,7 @@ def test_all_failed_is_one_clear_error() -> None:
         run_async(ASHA, lambda a, b: float("nan"), SPACE, evaluations=5, workers=1, verbose=False)
 
 
+@pytest.mark.slow
 def test_a_stopped_search_goes_on_with_the_state_that_its_results_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

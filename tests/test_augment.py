@@ -78,6 +78,7 @@ def explained(image: np.ndarray, result: np.ndarray) -> list[tuple]:
     return ways
 
 
+@pytest.mark.slow
 def test_every_image_gets_a_flip_crop_and_cutout_of_its_own_uniformly() -> None:
     raw = images((300, 4, 5, 1), seed=3)
     spec = Augment(flip=True, crop=1, cutout=2)
@@ -104,6 +105,7 @@ def test_the_share_of_a_mixture_is_beta_distributed(alpha: float) -> None:
     np.testing.assert_allclose(mixed[0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_vmapped_row_equals_a_row_alone_and_differs_from_its_neighbours() -> None:
     x, keys = jnp.asarray(images()), lambda: jax.random.split(jax.random.key(2), 4)
     spec = Augment(True, 2, 3, 0.5)

@@ -117,6 +117,7 @@ def _told(link: Any, scores: np.ndarray, budget: np.ndarray | None) -> Any:
     return link.tell(jax.random.key(1), trials, state)[1]
 
 
+@pytest.mark.slow
 def test_tpe_learns_from_the_largest_budget_that_has_enough_trials() -> None:
     last, first = ALL[:, 3] == 2, ALL[:, 3] == 0
     link = tpe_link(
@@ -131,6 +132,7 @@ def test_tpe_learns_from_the_largest_budget_that_has_enough_trials() -> None:
     assert share(state, 0) > 0.8
 
 
+@pytest.mark.slow
 def test_tpe_proposes_no_trial_again_while_it_has_others() -> None:
     link = tpe_link(SPACE, size=24, random=0.0, minimum=3)
     state = link.init(jax.random.key(0), template(SPACE))
@@ -189,6 +191,7 @@ def _process(x: np.ndarray, y: np.ndarray, live: np.ndarray, hyper: Hyper = HYPE
     return condition(jnp.asarray(x), jnp.asarray(y, jnp.float32), jnp.asarray(live), hyper)
 
 
+@pytest.mark.slow
 def test_the_posterior_and_the_likelihood_equal_linear_algebra_on_the_live_rows() -> None:
     x, y, live = _problem(0)
     process = _process(x, y, live)
@@ -248,6 +251,7 @@ def test_expected_improvement_is_the_integral_of_what_is_gained() -> None:
         np.testing.assert_allclose(found, expected, 1e-3, 1e-6)
 
 
+@pytest.mark.slow
 def test_each_choice_of_a_batch_counts_as_seen_at_its_posterior_mean() -> None:
     x, y, live = _problem(3)
     ucb = lambda luck, mean, deviation: mean + 2 * deviation
@@ -285,6 +289,7 @@ def test_a_fold_is_the_sum_over_the_first_axis() -> None:
         assert (np.asarray(fold(jnp.asarray(x))) == x.sum(0)).all()
 
 
+@pytest.mark.slow
 def test_fitting_climbs_to_hyperparameters_of_higher_posterior() -> None:
     rng = np.random.default_rng(4)
     scores = (ALL[:, 2] == 1) + 0.05 * rng.standard_normal(len(ALL))  # one place alone matters

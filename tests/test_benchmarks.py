@@ -62,6 +62,7 @@ def _search(*flags: str, **sizes: int) -> dict:
     return found
 
 
+@pytest.mark.slow
 @needs_package
 def test_search_of_the_installed_table_has_its_keys():
     found = _search("--json", "--python-seeds=2", "--others=")
@@ -69,6 +70,7 @@ def test_search_of_the_installed_table_has_its_keys():
     assert found["python_seeds"] == 2
 
 
+@pytest.mark.slow
 @needs_npz
 def test_jnas_and_the_python_loop_find_equally_good_cells():
     found = _search(
@@ -199,6 +201,7 @@ def test_histories_of_all_layouts_are_equal():
     assert found["gathered_bytes"] == 4 * 4 * 8 and found["checkpoint_bytes"] > 1000
 
 
+@pytest.mark.slow
 def test_what_a_pod_costs_follows_the_formulas():
     found = _results(_run("pods", "--devices=64"))
     efficiency, in_order = found["efficiency"], found["efficiency_in_order"]

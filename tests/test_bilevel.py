@@ -187,6 +187,7 @@ def test_gradients_equal_float64_differences_and_a_plain_reference(
         assert np.abs(grad).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_response_of_the_weights_matters_and_the_finite_difference_comes_close() -> None:
     with jax.enable_x64(True):
         found = {
@@ -204,6 +205,7 @@ def test_the_response_of_the_weights_matters_and_the_finite_difference_comes_clo
         assert off("finite") < 1e-2 and off("smaller") < 1e-6
 
 
+@pytest.mark.slow
 def test_the_finite_difference_is_the_published_formula() -> None:
     with jax.enable_x64(True):
         trials, plain, arch = after_rounds(MLP, order="finite")
@@ -249,6 +251,7 @@ def test_implicit_differentiation_equals_the_exact_inverse(way: ways.Hypergradie
         np.testing.assert_allclose(grad, jax.grad(value)(arch), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_short_neumann_series_is_the_sum_that_it_stands_for() -> None:
     with jax.enable_x64(True):
         problem, arch, _ = quadratic(1)
@@ -262,6 +265,7 @@ def test_a_short_neumann_series_is_the_sum_that_it_stands_for() -> None:
         np.testing.assert_allclose(grad, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_implicit_gradient_of_a_network_is_that_of_its_hessian() -> None:
     with jax.enable_x64(True):
         way = ways.implicit(2, 0.05, damping=DECAY)
@@ -320,6 +324,7 @@ def test_rows_of_weight_0_move_no_weights() -> None:
     assert new.shared.step == 0 and new.shared.judged == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("net", "choices"),
     [
@@ -373,6 +378,7 @@ def test_the_adversary_raises_the_loss_more_than_chance_within_its_box() -> None
     assert rise["adversarial"].min() > max(rise["random"].max(), 0.9 * best)
 
 
+@pytest.mark.slow
 def test_weights_train_under_the_perturbed_architecture_and_are_judged_without() -> None:
     kinds = {k: make(perturbation=Perturbation(k, 0.2)) for k in ("random", "adversarial")}
     kinds["none"] = make()
@@ -402,6 +408,7 @@ def searched(key: jax.Array, net: nets.Net = MLP, steps: int = 6, **options: Any
 slow = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [
@@ -441,6 +448,7 @@ def test_supernets_spread_over_devices_equal_single_runs() -> None:
     np.testing.assert_allclose(found["spread"], found["alone"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_search_learns_weights_and_architecture() -> None:
     (strategy, evaluator), history = jax.jit(functools.partial(searched, steps=60))(
         jax.random.key(0)

@@ -87,6 +87,7 @@ def _loss(net: nets.Net) -> Callable[[Any, Any], jax.Array]:
     return lambda arch, p=params: loss(p, arch)
 
 
+@pytest.mark.slow
 @_all_but(*MAKERS.keys() - {"mlp", "nats_size"})
 def test_a_known_architecture_is_the_same_network_as_one_that_is_data(name: str) -> None:
     net = _net(name)

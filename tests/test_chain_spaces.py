@@ -167,6 +167,7 @@ def test_edits_of_a_chain_change_a_layer_add_one_or_remove_the_last() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_a_chain_has_the_counts_of_a_hand_count() -> None:
     space = spaces.metaqnn()
     text = "[C(64,3,1), C(128,5,1), P(2,2), C(512,3,1), P(3,2), FC(512), FC(128), SM(10)]"

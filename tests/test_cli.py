@@ -99,6 +99,7 @@ def test_search_trains_retrains_and_tests(tmp_path, tiny):
     assert result["test_accuracy"] == found["test_accuracy"]  # same seed, same numbers
 
 
+@pytest.mark.slow
 def test_history_does_not_depend_on_the_devices(tmp_path, tiny):
     histories = []
     for devices in (1, 2, 3):  # a batch of 4 on 3 devices is padded
@@ -151,6 +152,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch, capsys, ar
     assert not (tmp_path / "w").exists()  # a mistake claims no folder
 
 
+@pytest.mark.slow
 def test_a_genotype_is_trained_by_its_name(tmp_path):
     small = ["--config.net.channels=2", "--config.net.layers=1", "--config.final.steps=3"]
     flags = ["--genotype=PC_DARTS", f"--workdir={tmp_path}"]
@@ -162,6 +164,7 @@ def test_a_genotype_is_trained_by_its_name(tmp_path):
     assert found["params"] == int(space.counts["params"](arch)) and 0 <= found["test_accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_a_search_cannot_see_the_test_split(tmp_path, tiny):
     args = ["search", f"--config={tiny}", f"--workdir={tmp_path / 'w'}", "--config.data.train=test"]
     done = run(args, tmp_path)
@@ -218,6 +221,7 @@ def kill_at_random(args: list[str], folder: Path, tmp_path: Path, kills: int, lo
     assert run(args, tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 @needs_table
 def test_killed_table_search_ends_with_the_same_history(tmp_path):
     more = ("--config.seeds=2", "--config.evaluations=400", "--config.chunk=4")

@@ -258,6 +258,7 @@ def _tiny(**options: Any) -> tuple:
     return net, params, state, jax.random.normal(jax.random.key(1), (6, 4, 4, 1))
 
 
+@pytest.mark.slow
 def test_dropped_paths_are_those_drawn_and_more_of_them_as_the_training_goes_on() -> None:
     net, params, state, x = _tiny(drop_path=0.5, steps=4)
     arch = net.space.parse(FIRST)
@@ -275,6 +276,7 @@ def test_dropped_paths_are_those_drawn_and_more_of_them_as_the_training_goes_on(
     jax.tree.map(np.testing.assert_array_equal, calm[1], state)
 
 
+@pytest.mark.slow
 def test_the_loss_of_the_auxiliary_head_is_added_with_its_weight() -> None:
     net, params, state, x = _tiny(auxiliary=True)
     arch, batch = net.space.parse("DARTS_V2"), (x, jnp.arange(6) % 3, None)
@@ -291,6 +293,7 @@ def test_the_loss_of_the_auxiliary_head_is_added_with_its_weight() -> None:
     assert y.shape == (6, 3)  # in evaluation there is one head
 
 
+@pytest.mark.slow
 def test_an_auxiliary_loss_needs_a_head() -> None:
     net, params, state, x = _tiny()
     batch = (x, jnp.zeros(6, jnp.int32), None)
@@ -317,6 +320,7 @@ def test_a_corner_of_the_simplices_equals_the_architecture_and_rows_equal_single
     np.testing.assert_allclose(one(one_hot(net.space, arch)), found[2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_lines_of_seven_equal_plain_convolutions(stride: int) -> None:
     op = darts_ops.OPS["conv_7x1_1x7"](3, stride, rngs=nnx.Rngs(0))

@@ -113,6 +113,7 @@ def _orders(nodes: list[frozenset]) -> set[tuple]:
     return found
 
 
+@pytest.mark.slow
 def test_the_canonical_cell_is_one_of_its_class_and_the_same_for_all_of_it() -> None:
     canonical = jax.jit(SPACE.canonical)
     many = sample(SPACE, jax.random.key(1), 300)
@@ -129,6 +130,7 @@ def test_the_canonical_cell_is_one_of_its_class_and_the_same_for_all_of_it() -> 
             assert seen.setdefault(orders, tuple(after)) == tuple(after)
 
 
+@pytest.mark.slow
 def test_all_wirings_fall_into_the_classes_of_an_enumeration() -> None:
     grid = np.stack(np.meshgrid(*map(np.arange, (1, 3, 6, 10)), indexing="ij"), -1).reshape(-1, 4)
     cells = {"inputs": jnp.asarray(grid), "ops": jnp.zeros((180, 8), jnp.int32)}

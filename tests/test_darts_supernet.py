@@ -208,6 +208,7 @@ def test_second_derivatives_of_a_cell_equal_finite_differences():
 NORMAL = pytest.param(False, 1, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reduce", "partial"), [NORMAL, (True, 1), (False, 2)])
 def test_one_path_equals_simplices_of_one_weight(reduce, partial):
     one = OneCell(reduce, partial)
@@ -227,6 +228,7 @@ def test_one_path_equals_simplices_of_one_weight(reduce, partial):
     close(fixed, one.plain(one.params, hot, one.inputs))
 
 
+@pytest.mark.slow
 def test_architectures_as_ints_and_the_largest_weights_choose_paths():
     net, params, state, x = made(3, 2)
     arch = jax.tree.map(lambda c: c[0], sample(net.space, jax.random.key(3), 1))
@@ -247,6 +249,7 @@ def test_architectures_as_ints_and_the_largest_weights_choose_paths():
     close(net.apply(params, state, fixed, x, train=True)[0], chosen)
 
 
+@pytest.mark.slow
 def test_running_statistics_follow_the_batches_and_serve_evaluation():
     net, params, state, x = made(3)
     arch = simplices()
@@ -259,6 +262,7 @@ def test_running_statistics_follow_the_batches_and_serve_evaluation():
     close(state, same)
 
 
+@pytest.mark.slow
 def test_one_path_moves_the_statistics_of_its_operations_only():
     net, params, state, x = made(3)
     arch = {"normal": jnp.full(14, 1), "reduce": jnp.zeros(14, int)}

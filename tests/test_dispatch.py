@@ -61,12 +61,14 @@ def _naive() -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
+@pytest.mark.slow
 def test_values_and_gradients_are_those_of_the_branch():
     run, args = _row(dispatch.switch), _args(N)
     found = [run(*row) for row in zip(*args, strict=True)]
     _equal(jax.tree.map(lambda *leaves: np.stack(leaves), *found), _naive())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [1, 2, 4, 16])
 def test_rows_in_blocks_have_the_numbers_of_rows_alone(block):
     _equal(_grouped(block)(*_args(N)), _naive())
@@ -76,6 +78,7 @@ def test_masked_rows_have_the_numbers_of_rows_alone():
     _equal(jax.jit(jax.vmap(_row(dispatch.switch)))(*_args(N)), _naive())
 
 
+@pytest.mark.slow
 def test_an_index_that_all_rows_share_stays_a_branch():
     def run(*args: Any) -> Any:
         with dispatch.grouped(4):

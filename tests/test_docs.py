@@ -63,6 +63,7 @@ def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
     assert names["result"].best_score == pytest.approx(fitness.max(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_gradient_search_of_the_docs_finds_an_architecture_of_the_space() -> None:
     (example,) = examples("strategies/gradient.md")
     names = run(example, "strategies/gradient.md")
@@ -71,6 +72,7 @@ def test_the_gradient_search_of_the_docs_finds_an_architecture_of_the_space() ->
     assert names["state"].shared.step == 19
 
 
+@pytest.mark.slow
 def test_the_spaces_of_the_docs_are_what_they_say() -> None:
     names: dict = {}
     for example in examples("own_space.md"):
@@ -90,6 +92,7 @@ def _widths(widths: tuple[int, ...]) -> dict[str, int]:
     return {"depth": len(widths)} | {f"width_{i}": w for i, w in enumerate(widths)}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TABLE.exists(), reason="the shared table is not here")
 def test_the_command_takes_the_new_strategy_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_q_learning import COUNTS, EVERY, TINY, WORTH, scored, started, vectors
 
 from jnas import links
@@ -72,6 +73,7 @@ def walking(**settings: Any) -> Strategy:
     return links.edit_q_learning(links.edit_environment(TINY), q, 0.5, 0.5, **settings)
 
 
+@pytest.mark.slow
 def test_a_walk_starts_anew_after_an_episode_of_edits() -> None:
     strategy = walking(walkers=2, episode=3)
     state = started(strategy)
@@ -91,6 +93,7 @@ def test_a_walk_starts_anew_after_an_episode_of_edits() -> None:
     assert any(distance(positions[i - 1][w], positions[i][w]) != 1 for i in (4, 8) for w in (0, 1))
 
 
+@pytest.mark.slow
 def test_rows_move_the_walker_that_asked_for_them_from_where_it_stood() -> None:
     strategy = walking(walkers=2, episode=5)
     state = started(strategy)
@@ -113,6 +116,7 @@ def test_rows_move_the_walker_that_asked_for_them_from_where_it_stood() -> None:
     assert not np.array_equal(after.learned.params, moved.learned.params)
 
 
+@pytest.mark.slow
 def test_only_edits_are_learned_from() -> None:
     strategy = walking(walkers=1)
     state = started(strategy)
@@ -126,6 +130,7 @@ def test_only_edits_are_learned_from() -> None:
     np.testing.assert_array_equal(then.learned.params, now.learned.params)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_walk_keeps_edits_and_their_rewards() -> None:
     experience = replay(chain(links.keep_youngest(4), links.select_uniform()), 3)
     strategy = walking(walkers=1, experience=experience)

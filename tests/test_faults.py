@@ -236,6 +236,7 @@ def hungry(at_once: int, enough: int) -> Evaluator:
     return Evaluator(ones().init, evaluate, halve)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_until_it_fits_and_changes_no_number(tmp_path, capfd):
     setting = {"evaluations": 8, "batch": 2, "seed": 3, "chunk": 2, "verbose": False}
     jnas.run(evolution(), hungry(8, 8), BITS, workdir=tmp_path / "roomy", **setting)
@@ -255,6 +256,7 @@ def test_out_of_memory_with_nothing_left_to_halve_is_one_clear_error(enough):
         jnas.run(evolution(), evaluator, BITS, evaluations=4, verbose=False)
 
 
+@pytest.mark.slow
 def test_out_of_memory_in_a_later_round_goes_on_from_that_round(tmp_path, monkeypatch, capfd):
     """As on an accelerator, where a program fails after it has handed its results out."""
     real, calls = jax.block_until_ready, []
@@ -387,6 +389,7 @@ def benchmark(*flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_benchmark_names_a_fault_that_it_does_not_know():
     done = benchmark("--only=sigterm,earthquake")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "earthquake" in done.stderr

@@ -74,6 +74,7 @@ def test_a_term_may_be_the_score_and_a_failed_reward_is_a_failed_row() -> None:
     np.testing.assert_array_equal(found.weight, [1, 0, 0, 0])
 
 
+@pytest.mark.slow
 def test_ranks_are_centred_and_shared_by_equal_scores() -> None:
     gives(links.rank_scores(), [0.0, -0.5, 0.5])
     rng = np.random.default_rng(3)
@@ -142,6 +143,7 @@ def test_impossible_settings_are_refused_where_a_link_is_made(make: Any, words: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_fitness_is_what_a_search_records_while_a_link_leaves_the_history_alone() -> None:
     import jnas
 

@@ -35,6 +35,7 @@ def config_file(folder: Path, **more: Any) -> str:
     return f"--config={file}"
 
 
+@pytest.mark.slow
 @needs_table
 def test_a_table_search_maximises_the_fitness_and_knows_what_it_has_seen(tmp_path: Path) -> None:
     fitness = {"val_acc_200": 1.0, "params": -20.0, "per": {"params": 1e6}}
@@ -78,6 +79,7 @@ def test_a_mistake_in_it_is_one_line(
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_a_search_with_training_maximises_the_fitness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

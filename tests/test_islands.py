@@ -72,6 +72,7 @@ def best_of(rows: list[tuple[int, float]]) -> list[tuple[int, float]]:
     return sorted(rows, key=lambda row: -row[1])[:MIGRANTS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", ["ring", "random"])
 def test_an_island_is_told_its_own_trials_and_the_best_of_another(topology: str) -> None:
     strategy = islands(recording(), COUNT, EVERY, MIGRANTS, topology, metrics=["cost"])
@@ -235,6 +236,7 @@ def told_rate(rate: float, scores: list[float], parents_scores: list[float], **m
     return float(state.rate)
 
 
+@pytest.mark.slow
 def test_one_success_in_five_leaves_the_rate_and_more_raise_it() -> None:
     assert told_rate(0.1, [2.0, 0, 0, 0, 1], [1.0] * 5) == pytest.approx(0.1, rel=1e-6)
     assert told_rate(0.1, [2.0, 2.0], [1.0] * 2, factor=2.0) == pytest.approx(0.4, rel=1e-6)

@@ -48,6 +48,7 @@ def test_the_text_form_is_that_of_the_space_with_the_values_behind(space: Space)
         jax.tree.map(np.testing.assert_array_equal, both.parse(text), arch)
 
 
+@pytest.mark.slow
 def test_the_size_is_the_product_and_the_index_counts_the_values_fastest() -> None:
     assert size(BOTH) == 15625 * 3 * 2 and choice_counts(BOTH).tolist() == [5] * 6 + [3, 2]
     numbers = jnp.arange(size(BOTH))
@@ -58,6 +59,7 @@ def test_the_size_is_the_product_and_the_index_counts_the_values_fastest() -> No
     np.testing.assert_array_equal(last["learning_rate"] * 2 + last["weight_decay"], numbers % 6)
 
 
+@pytest.mark.slow
 def test_validity_isomorphism_counts_and_drawing_are_those_of_the_architecture() -> None:
     drawn = sample(BOTH, jax.random.key(1), 40)
     canonical = jax.jit(jax.vmap(BOTH.canonical))(drawn)

@@ -46,6 +46,7 @@ SMALL = ["evaluations=12", "batch=4", "train.steps=40", "final.steps=80", "strat
 SMALL = [f"--config.{flag}" for flag in [*SMALL, "strategy.sample=2", "train.validate_at=(10, 20)"]]
 
 
+@pytest.mark.slow
 def test_a_tuple_in_a_config_is_searched_over_and_trained_at_last(
     tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture
 ) -> None:

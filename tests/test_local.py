@@ -99,6 +99,7 @@ def test_a_batch_with_room_asks_for_the_whole_neighbourhood_and_for_starts() -> 
     assert len(set(rows[starts].tolist())) > 1
 
 
+@pytest.mark.slow
 def test_climbs_end_at_the_strict_local_optima_of_the_table(nb201: dict[str, np.ndarray]) -> None:
     space = jnas.spaces.nas_bench_201()
     everywhere = jnp.arange(size(space), dtype=jnp.int32)
@@ -134,6 +135,7 @@ def test_climbs_end_at_the_strict_local_optima_of_the_table(nb201: dict[str, np.
         assert ends <= weak and len(ends & peaks) > 3
 
 
+@pytest.mark.slow
 def test_neighbours_that_fail_for_good_do_not_hold_the_search() -> None:
     table = np.where(np.arange(size(SPACE)) % 2, TABLE, np.nan)
     _, history = _run(hill_climb(SPACE, steepest=False), table, 2000, 1)
@@ -160,6 +162,7 @@ def test_late_neighbours_count_and_strangers_do_not() -> None:
     assert _centre(moved) == neighbour and float(moved.centre.score) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.7, lambda count: jnp.where(count == 1, 0.7, 99.0)])
 def test_annealing_accepts_a_loss_as_often_as_the_formula_says(temperature: Any) -> None:
     link = anneal(SPACE, temperature)

@@ -324,6 +324,7 @@ def test_a_port_that_is_taken_is_one_line():
         assert cluster.address(f"127.0.0.1:{port}", "2", "1")["process_id"] == 1
 
 
+@pytest.mark.slow
 def test_without_a_cluster_manager_a_process_is_told_what_to_give(tmp_path):
     environ = {k: v for k, v in environment(tmp_path).items() if not k.startswith("SLURM")}
     code = "from jnas import cluster; cluster.start({})"

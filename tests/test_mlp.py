@@ -43,6 +43,7 @@ def test_every_architecture_reads_back_from_its_text() -> None:
         jax.tree.map(np.testing.assert_array_equal, SPACE.parse(SPACE.describe(arch)), arch)
 
 
+@pytest.mark.slow
 def test_parameters_and_flops_are_those_of_networks_counted_by_hand() -> None:
     counts = spaces.mlp().counts
     arch = spaces.mlp().parse("activation=[relu,tanh] width=[16,40]")
@@ -94,6 +95,7 @@ def test_it_equals_the_small_network_of_its_units(arch: Any, params: Any) -> Non
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_training_a_population_equals_training_each_small_network_alone(params: Any) -> None:
     """Adam, by the plan of one program for all, against sliced weights trained in a plain loop."""
     x = jax.random.normal(jax.random.key(2), (16, 5))
@@ -138,6 +140,7 @@ def test_an_activation_and_its_slope_are_those_of_the_plain_function(kind: int) 
     np.testing.assert_allclose(pull(jnp.ones_like(x))[0], slope, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_population_learns_digits_from_a_config(tmp_path: Any) -> None:
     config = ConfigDict(
         {"space": "mlp", "net": {"widths": [8, 64], "activations": ["relu", "tanh"]}}

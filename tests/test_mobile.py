@@ -137,6 +137,7 @@ def test_once_for_all_has_its_two_times_ten_to_the_nineteen_networks() -> None:
 # ----------------------------------------------------------------------------- counts, texts
 
 
+@pytest.mark.slow
 @every
 def test_counts_are_those_of_real_networks_on_random_architectures(name: str) -> None:
     """Against the parameters and the traced program of a network with nothing to choose."""
@@ -150,6 +151,7 @@ def test_counts_are_those_of_real_networks_on_random_architectures(name: str) ->
             assert int(f) == count_flops(net, one, (9, 9, 2)) == costs(made)[1]
 
 
+@pytest.mark.slow
 def test_counts_at_a_chosen_resolution_are_those_of_a_space_of_that_size() -> None:
     more = {"resolutions": (5, 6, 9)}
     space = _space("ofa", **more)

@@ -73,6 +73,7 @@ def _outputs(net: Net, params: Any, state: Any, x: Any, training: bool) -> Any:
     return run(params, state, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fbnet", "proxylessnas"])
 def test_without_chosen_widths_the_network_itself_counts_exactly(name: str) -> None:
     net = getattr(nets, name)(**{**TINY, "width": 1.0})
@@ -83,6 +84,7 @@ def test_without_chosen_widths_the_network_itself_counts_exactly(name: str) -> N
             assert count_flops(net, arch, (8, 8, 1)) == int(net.space.counts["flops"](arch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ofa", pytest.param("mnasnet", marks=pytest.mark.slow)])
 def test_a_relaxed_corner_is_its_architecture(name: str) -> None:
     net = getattr(nets, name)(**TINY)

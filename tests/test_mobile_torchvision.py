@@ -22,6 +22,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_are_those_of_torchvision_with_its_weights(name: str) -> None:
     found: Any = models()

@@ -113,6 +113,7 @@ def test_no_row_is_wasted_on_a_rung_that_is_full() -> None:
     assert spare == 0  # the next bracket has places for all
 
 
+@pytest.mark.slow
 def test_rows_that_no_bracket_has_a_place_for_are_new_candidates_at_the_lowest_budget() -> None:
     told, _ = _rounds(successive_halving(sample_uniform(LINE), 2, 2, 0.25), 9, 4)
     for trials in told:
@@ -243,6 +244,7 @@ def test_a_candidate_that_always_fails_at_a_larger_budget_does_not_stop_the_sear
 # ------------------------------------------------------------------------ sources and inputs
 
 
+@pytest.mark.slow
 def test_the_source_of_a_budget_learns_from_that_budget_alone() -> None:
     memory = chain(keep_best(3), select_uniform())
     strategy = per_budget(memory, (0.1, 0.5, 1), enough=2)
@@ -286,6 +288,7 @@ def test_a_source_of_evaluated_trials_is_refused_with_what_to_do() -> None:
         strategy.ask(jax.random.key(0), strategy.init(jax.random.key(0), template(LINE)), 4)
 
 
+@pytest.mark.slow
 def test_a_search_counts_budgets_in_one_scan() -> None:
     strategy = hyperband(sample_uniform(LINE), 3, 1 / 9)
 

@@ -98,6 +98,7 @@ def test_all_unique_cells_differ_in_hash_and_in_canonical_form(vertices: int) ->
     _cells_have_one_hash_each(vertices)
 
 
+@pytest.mark.slow
 def test_all_labelled_graphs_of_four_vertices_fall_into_the_published_classes() -> None:
     """By brute force over all bits and operations, hashed by the official rule."""
     inside = [k for k, (a, b) in enumerate(PAIRS) if {a, b} <= {0, 1, 2, 6}]
@@ -117,6 +118,7 @@ def test_all_labelled_graphs_of_four_vertices_fall_into_the_published_classes() 
     assert len(by_hash) == len(set(by_hash.values())) == 1 + 6 + 84
 
 
+@pytest.mark.slow
 def test_the_order_of_the_vertices_does_not_matter() -> None:
     """Random relabellings of random cells that keep every edge upward."""
     rng = np.random.default_rng(0)
@@ -146,6 +148,7 @@ def test_the_canonical_form_is_its_own_and_invalid_ones_stay_invalid() -> None:
     np.testing.assert_array_equal(VALID(once), VALID(many))
 
 
+@pytest.mark.slow
 def test_repair_makes_valid_what_is_not_and_leaves_the_rest() -> None:
     choose = jax.random.bernoulli(jax.random.key(2), 0.5, (400, 26)).astype(jnp.int32)
     sparse = choose * jax.random.bernoulli(jax.random.key(3), 0.3, (400, 26))

@@ -64,6 +64,7 @@ def test_pooling_over_blocks_is_the_mean_of_each_block() -> None:
     close(ops.avg_pool_2x2(jnp.asarray(x))[0], np.asarray(expected)[:, :, 0])
 
 
+@pytest.mark.slow
 def test_batch_normalisation_and_its_gradients_are_those_of_autodiff() -> None:
     x, scale, bias = 3 + 2 * _normal(0, 4, 3, 3, 5), 1 + _normal(1, 5), _normal(2, 5)
 
@@ -258,6 +259,7 @@ def test_the_gradient_of_a_relaxed_architecture_is_that_of_finite_differences(
         np.testing.assert_allclose(slope, along, rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_parameters_count_where_their_pieces_run(weights: Any) -> None:
     head = {0: 2 * 7, 1: 5 * 7, 2: 8 * 7}
     for arch in ARCHS:

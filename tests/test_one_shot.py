@@ -85,6 +85,7 @@ def test_the_settings_are_those_of_the_papers() -> None:
     jax.tree.map(np.testing.assert_array_equal, every.train[0].options["teacher"], largest(SPACE))
 
 
+@pytest.mark.slow
 def test_evolution_on_shared_weights_proposes_nothing_twice() -> None:
     space = jnas.spaces.nas_bench_201()
     find = SHARING["spos"](space, 10).find(())

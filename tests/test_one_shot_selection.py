@@ -47,6 +47,7 @@ def test_rank_correlations_equal_scipy(ties: bool) -> None:
         np.testing.assert_allclose(found["spearman"], stats.spearmanr(a, b)[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rank_correlations_are_batched_by_vmap_and_undefined_for_a_constant() -> None:
     rng = np.random.default_rng(1)
     a, b = jnp.asarray(rng.normal(size=(2, 3, 20)))
@@ -75,6 +76,7 @@ def test_the_dominant_eigenvalue_equals_that_of_the_whole_hessian(
     np.testing.assert_allclose(run(jax.random.key(0)), expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_lanczos_needs_few_steps_and_ends_where_its_space_does() -> None:
     scale = jnp.concatenate([jnp.linspace(-1, 1, 199), jnp.asarray([1.2])])
     f = lambda x: jnp.sum(scale * x**2) / 2
@@ -194,6 +196,7 @@ def test_matrices_of_weights_and_architectures_are_inverses() -> None:
     jax.tree.map(np.testing.assert_array_equal, from_weights(MLP.space, matrix), arch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("criterion", ["accuracy", "loss"])
 def test_selection_removes_measures_and_tunes_as_a_plain_loop_does(criterion: str) -> None:
     arch = relaxed_mlp()
@@ -259,6 +262,7 @@ def test_selection_keeps_what_carries_the_signal_where_the_weights_point_elsewhe
     assert NET.space.is_valid(found.arch) and found.arch.shape == (6,)
 
 
+@pytest.mark.slow
 def test_edges_stay_whose_removal_costs_most_and_others_are_out_for_later_nodes() -> None:
     cell = one_hot(NET.space, jnp.asarray([3, 1, 3, 2, 4, 3]))
     shared = trained(NET, cell, 20)

@@ -210,6 +210,7 @@ def test_a_rule_in_plain_python_is_kept_by_samples_and_by_the_repair() -> None:
     assert RULED.distinct is None and different(RULED) == len(forms)
 
 
+@pytest.mark.slow
 def test_samples_are_uniform_over_what_is_valid() -> None:
     n = 20_000
     drawn = np.asarray(index(RULED, sample(RULED, jax.random.key(0), n)))
@@ -355,6 +356,7 @@ def test_a_part_may_be_made_where_it_is_asked_for() -> None:
         own(lambda: (choice("x", own(block)), choice("x", own(lambda: choice("a", [1, 2])))))
 
 
+@pytest.mark.slow
 def test_steps_of_a_mutation_keep_to_ordered_choices() -> None:
     space = own(lambda: [choice("act", ["relu", "tanh"]), choice("width", [8, 16, 32, 64])])
     parents = sample(space, jax.random.key(0), 200)

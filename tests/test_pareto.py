@@ -105,6 +105,7 @@ def survivors(rows: list[tuple[int, float, float]], size: int) -> list[tuple[int
     return [rows[i] for i in order[:size]]
 
 
+@pytest.mark.slow
 def test_keep_nondominated_keeps_the_first_fronts_and_the_least_crowded() -> None:
     link = keep_nondominated(6, OBJECTIVES, metrics=["more"])
     tell = jax.jit(link.tell)
@@ -116,6 +117,7 @@ def test_keep_nondominated_keeps_the_first_fronts_and_the_least_crowded() -> Non
         assert alive(state.rows) == kept
 
 
+@pytest.mark.slow
 def test_an_archive_is_the_front_of_everything_told_each_point_once() -> None:
     link = archive(20, OBJECTIVES)
     tell = jax.jit(link.tell)
@@ -134,6 +136,7 @@ def test_an_archive_is_the_front_of_everything_told_each_point_once() -> None:
         assert alive(state.rows) == front
 
 
+@pytest.mark.slow
 def test_a_full_archive_drops_what_is_most_crowded_and_never_the_ends() -> None:
     link = archive(4, OBJECTIVES)
     state = link.init(jax.random.key(0), template(LINE))
@@ -143,6 +146,7 @@ def test_a_full_archive_drops_what_is_most_crowded_and_never_the_ends() -> None:
     assert sorted(state.rows.arch.tolist()) == [0, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_the_crowded_comparison_is_a_score_that_any_selection_takes() -> None:
     points = points_of(3, 30, 2)
     rows = [(i, score, cost) for i, (cost, score) in enumerate(points)]
@@ -212,6 +216,7 @@ def test_the_front_of_the_table_is_the_known_one(nb201: Any, dataset: int) -> No
     assert pareto.hypervolume(front, reference, ("min", "min")) == pytest.approx(volume, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_nsga2_covers_more_of_the_front_of_the_table_than_random_search(nb201: Any) -> None:
     space = jnas.spaces.nas_bench_201()
     columns = {"val": nb201["val_acc_200"][:, 0], "mflops": nb201["flops"][:, 0] / 1e6}

@@ -158,6 +158,7 @@ def test_the_budget_is_what_the_device_has_unless_it_is_given():
     assert small.chunk == 0  # far below the memory: nothing is cut
 
 
+@pytest.mark.slow
 def test_half_the_memory_is_half_the_candidates_at_once():
     options: dict[str, Any] = {"classes": CLASSES, "plan": Plan("vmap", chunk=4)}
     net = NETS["pieces"]()
@@ -186,6 +187,7 @@ def test_a_wrong_plan_or_budget_is_named(options, words):
         train(NETS["pieces"](), TRAINING, FIT, HELD_OUT, classes=CLASSES, **options)
 
 
+@pytest.mark.slow
 def test_a_budget_below_one_candidate_says_what_one_needs():
     net = NETS["pieces"]()
     with pytest.raises(InputError, match=r"memory=1000: one candidate needs about \d+ bytes"):

@@ -60,6 +60,7 @@ def naive_lstm(params: Any, arch: np.ndarray, counts: np.ndarray) -> tuple[float
     return log_prob, entropy
 
 
+@pytest.mark.slow
 def test_the_controller_is_the_lstm_of_a_naive_loop() -> None:
     policy = POLICIES["lstm"]
     params = params_of(policy) | {"bias": jax.random.normal(jax.random.key(4), (3, 3))}
@@ -96,6 +97,7 @@ def test_places_of_a_kind_share_a_softmax_and_an_embedding() -> None:
     assert params_of(mixed)["softmax"].shape == (3, 4, 3)
 
 
+@pytest.mark.slow
 @two
 def test_the_mean_of_the_policy_gradient_is_the_gradient_of_the_expected_reward(
     name: str,
@@ -110,6 +112,7 @@ def test_the_mean_of_the_policy_gradient_is_the_gradient_of_the_expected_reward(
     close(jax.tree.map(jnp.subtract, new.params, params), exact)
 
 
+@pytest.mark.slow
 def test_the_entropy_of_independent_choices_is_climbed_exactly() -> None:
     policy = POLICIES["categorical"]
     params = params_of(policy)
@@ -132,6 +135,7 @@ def asked(learner: Any, n: int) -> tuple[Any, Trials]:
     return state, trials._replace(score=jnp.linspace(-1.0, 1.0, n))
 
 
+@pytest.mark.slow
 def test_one_epoch_of_ppo_is_reinforce_and_more_epochs_keep_to_the_clip() -> None:
     policy = POLICIES["categorical"]
     state, trials = asked(ppo(policy, optax.sgd(0.5), epochs=1), 7)
@@ -160,6 +164,7 @@ def test_one_epoch_of_ppo_is_reinforce_and_more_epochs_keep_to_the_clip() -> Non
     assert np.abs(naive(6, 0.1) - naive(6, 10.0)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_ppo_takes_a_late_row_by_the_probability_that_it_had() -> None:
     policy = POLICIES["categorical"]
     learner = ppo(policy, optax.sgd(0.5), epochs=1, clip=0.1)

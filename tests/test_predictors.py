@@ -96,6 +96,7 @@ def test_one_hot_has_a_single_1_for_each_place() -> None:
     np.testing.assert_array_equal(one_hot_encoding(space).encode(arch), expected)
 
 
+@pytest.mark.slow
 def test_a_joint_space_keeps_the_paths_and_adds_its_hyperparameters() -> None:
     joint = jnas.spaces.joint(CELLS, learning_rate=(0.1, 0.2, 0.3), warmup=(0, 1))
     arch = sample(joint, jax.random.key(1), 20)
@@ -149,6 +150,7 @@ def numpy_gcn(space: Space, weights: Any, row: np.ndarray) -> float:
     return numpy_dense(last, np.concatenate([np.mean(h, 0), rest]))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [CELLS, DIAMOND], ids=lambda space: space.name)
 @pytest.mark.parametrize(
     ("make", "naive"), [(gin_predictor, numpy_gin), (gcn_predictor, numpy_gcn)]
@@ -169,6 +171,7 @@ def test_a_graph_network_equals_message_passing_over_lists(
     np.testing.assert_allclose(predicted.std, 3 * each.std(0), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [gin_predictor, gcn_predictor])
 def test_cells_with_renumbered_nodes_get_the_same_prediction(make: Any) -> None:
     predictor = make(CELLS, 8, 3, 4, steps=1)
@@ -204,6 +207,7 @@ def linear() -> Network:
     )
 
 
+@pytest.mark.slow
 def test_a_linear_network_converges_to_weighted_least_squares() -> None:
     arch = sample(NUMBERS, jax.random.key(6), 40)
     x = np.asarray(one_hot_encoding(NUMBERS).encode(arch), np.float64)

@@ -100,6 +100,7 @@ def test_a_table_learns_as_a_dict_in_plain_python_does(shaped: bool) -> None:
         assert value(q, state.learned.params, prefix).tolist() == naive.q[prefix]
 
 
+@pytest.mark.slow
 def test_a_table_learns_from_the_rows_that_its_memory_replays() -> None:
     experience = replay(chain(links.keep_youngest(6), links.select_uniform()), 8)
     q = links.tabular_q(TINY, "prefix", initial=0.5)
@@ -178,6 +179,7 @@ def test_targets_are_those_of_dqn_and_double_dqn(double: bool, huber: float | No
         np.testing.assert_allclose(moved, change[prefix], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_target_network_is_renewed_every_so_many_updates() -> None:
     q = links.mlp_q(TINY, 4)
     strategy = links.q_learning(TINY, q, optax.adam(0.1), 0.1, target_period=3)
@@ -195,6 +197,7 @@ def test_the_target_network_is_renewed_every_so_many_updates() -> None:
     assert same(targets[3], params[2]) and same(targets[6], params[5])
 
 
+@pytest.mark.slow
 def test_replayed_rows_are_learned_in_batches_one_after_the_other() -> None:
     experience = replay(chain(links.keep_youngest(8), links.select_uniform()), 6)
     q = links.linear_q(TINY)
@@ -213,6 +216,7 @@ def test_replayed_rows_are_learned_in_batches_one_after_the_other() -> None:
     assert int(state.learned.updates) == int(now.learned.updates) == 2
 
 
+@pytest.mark.slow
 def test_epsilon_is_the_chance_that_a_choice_is_random() -> None:
     q = links.tabular_q(TINY)
     steps = lambda count: jnp.where(count < 3000, 0.4, 0.0)
@@ -236,6 +240,7 @@ def test_equal_values_are_told_apart_by_chance() -> None:
     assert min(counts) > 60 and max(counts) < 150  # 100 each, 4 standard deviations
 
 
+@pytest.mark.slow
 def test_normalised_scores_are_in_standard_deviations_from_the_mean_so_far() -> None:
     q = links.tabular_q(TINY, "last")
     strategy = links.q_learning(TINY, q, optax.sgd(1.0), 0.1, normalise=True)

@@ -106,6 +106,7 @@ def test_hard_samples_are_corners_exactly_and_of_the_right_frequency() -> None:
     np.testing.assert_allclose(weights.mean(0), jax.nn.softmax(LOGITS[0]), atol=0.015)
 
 
+@pytest.mark.slow
 def test_reinmax_is_exact_on_average_for_a_quadratic_loss_and_gumbel_is_not() -> None:
     rng = np.random.default_rng(5)
     x = jnp.asarray(rng.normal(size=K), jnp.float32)
@@ -233,6 +234,7 @@ def test_a_late_row_is_pulled_back_at_the_temperature_of_its_time() -> None:
     np.testing.assert_array_equal(early, late)
 
 
+@pytest.mark.slow
 def test_the_dirichlet_has_the_mean_and_mode_of_its_concentration() -> None:
     x = jnp.asarray([[1.0, 0.5, 2.0, -1.0], [0.2, 0.1, 0.3, 0.4], [-1.0, -0.5, -3.0, -2.0]])
     link, n = quick(links.dirichlet(SPACE)), 20_000
@@ -253,6 +255,7 @@ def told(link: Strategy, state: Any, arch: Any, grad: Any, weight: Any = None) -
     return link.tell(jax.random.key(0), trials, state)
 
 
+@pytest.mark.slow
 def test_descent_is_the_optimizer_on_the_mean_gradient_by_weight() -> None:
     optimizer = optax.chain(optax.add_decayed_weights(0.1), optax.adam(0.05, b1=0.5))
     link = quick(links.descend(SPACE, optimizer, 0.5))

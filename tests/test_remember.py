@@ -126,6 +126,7 @@ def searched(evaluator: Evaluator, strategy: Strategy, steps: int, batch: int) -
     return found
 
 
+@pytest.mark.slow
 def test_an_isomorphic_cell_costs_nothing_and_has_the_results_of_the_first() -> None:
     a, other = [CONV, NONE, NONE, SKIP, NONE, CONV], [CONV, NONE, NONE, SKIP, CONV, CONV]
     twins = [cell for cell in _isomorphic(a) if cell != a][:2]
@@ -147,6 +148,7 @@ def _isomorphic(cell: list[int]) -> list[list[int]]:
     return all_cells()[(forms == np.asarray(CELLS.canonical(jnp.asarray(cell)))).all(-1)].tolist()
 
 
+@pytest.mark.slow
 def test_without_repeats_a_history_is_the_one_without_memory() -> None:
     forms = jax.vmap(CELLS.canonical)(sample(CELLS, jax.random.key(2), 60))
     distinct = np.unique(np.asarray(forms), axis=0)
@@ -189,6 +191,7 @@ def test_a_failure_is_not_remembered_but_shared_within_its_batch() -> None:
 CELLS_SIZE = jnas.base.size(CELLS)
 
 
+@pytest.mark.slow
 def test_a_row_of_weight_0_is_neither_evaluated_nor_known() -> None:
     counted = Counted()
     evaluator = remembered(counted.evaluator(), CELLS, 4)
@@ -200,6 +203,7 @@ def test_a_row_of_weight_0_is_neither_evaluated_nor_known() -> None:
     np.testing.assert_array_equal(found.metrics["repeated"], [0, 0, 1])
 
 
+@pytest.mark.slow
 def test_another_budget_is_another_evaluation() -> None:
     counted = Counted()
     evaluator = remembered(counted.evaluator(), CELLS, 4)
@@ -247,6 +251,7 @@ def _trained(weights: list[float], plan: str) -> tuple[Trials, int]:
     return found, len(STEPS)
 
 
+@pytest.mark.slow
 def test_the_plan_map_does_not_train_rows_of_weight_0() -> None:
     whole, steps = _trained([1, 1, 1, 1], "map")
     part, fewer = _trained([1, 0, 1, 0], "map")
@@ -257,6 +262,7 @@ def test_the_plan_map_does_not_train_rows_of_weight_0() -> None:
     assert (none.weight == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["vmap", "grouped"])
 def test_the_other_plans_mask_rows_of_weight_0(plan: str) -> None:
     whole, _ = _trained([1, 1, 1, 1], "map")

@@ -69,6 +69,7 @@ def test_going_on_twice_equals_training_at_once_bit_for_bit(plan: str) -> None:
     assert (state.steps == 0).all()  # nothing is left to be continued
 
 
+@pytest.mark.slow
 def test_rows_that_go_on_equal_a_candidate_trained_alone() -> None:
     go, state = compiled(_evaluator())
     _, state = go(jax.random.key(7), ARCHS, 0.2, state)
@@ -85,6 +86,7 @@ def test_rows_that_go_on_equal_a_candidate_trained_alone() -> None:
         np.testing.assert_allclose(trials.metrics["loss"][row], found["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_full_budget_equals_no_budget() -> None:
     evaluator = _evaluator(remember=0)
     go, state = compiled(evaluator)
@@ -103,6 +105,7 @@ def test_without_memory_every_row_starts_afresh() -> None:
     assert trials.metrics["steps_done"].tolist() == [15] * 4 and state == ()
 
 
+@pytest.mark.slow
 def test_a_candidate_that_diverged_is_not_kept() -> None:
     go, state = compiled(_evaluator())
     trials, state = go(jax.random.key(0), np.asarray([EXPLODE, 1], np.int32), 0.2, state)
@@ -111,6 +114,7 @@ def test_a_candidate_that_diverged_is_not_kept() -> None:
     assert trials.metrics["steps_done"].tolist() == [15, 10]
 
 
+@pytest.mark.slow
 def test_the_same_or_a_smaller_budget_trains_another_candidate() -> None:
     go, state = compiled(_evaluator())
     one, state = go(jax.random.key(0), ARCHS[:1], 0.6, state)
@@ -199,6 +203,7 @@ def _run(folder: Path | None) -> jnas.Result:
     )
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_two_budgets_goes_on_with_the_same_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_convolution_of_a_stem():
     same(rowwise(lambda x, w: rows.conv_3x3(x, w, 5)), lax_conv, x, weight)
 
 
+@pytest.mark.slow
 def test_normalisation():
     ours = rowwise(lambda x, w: rows.normalise(x, w)[0])
     same(ours, lambda x, w: w * batch_norm(x), draw(0, 4, 4, 4, C) * 3 + 1, jnp.asarray(0.3))

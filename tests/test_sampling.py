@@ -47,6 +47,7 @@ def test_a_fair_round_activates_every_choice_of_a_full_place_exactly_once(rounds
                     assert (found == 1).all()
 
 
+@pytest.mark.slow
 def test_the_permutations_of_a_fair_round_are_uniform_and_apart_from_each_other() -> None:
     x = np.stack([_ask(sample_fairly(SPACE), 5, seed) for seed in range(600)])  # [600, 5, L]
     full = np.flatnonzero(COUNTS == 5)
@@ -57,6 +58,7 @@ def test_the_permutations_of_a_fair_round_are_uniform_and_apart_from_each_other(
     assert _is_uniform(pairs, 25)
 
 
+@pytest.mark.slow
 def test_a_sandwich_is_the_largest_the_smallest_and_random_ones() -> None:
     x = np.stack([_ask(sample_sandwich(SPACE), 4, seed) for seed in range(300)])
     np.testing.assert_array_equal(x[:, 0], np.broadcast_to(COUNTS - 1, x[:, 0].shape))
@@ -67,6 +69,7 @@ def test_a_sandwich_is_the_largest_the_smallest_and_random_ones() -> None:
     np.testing.assert_array_equal(to_vector(SPACE, smallest(SPACE)), np.zeros_like(COUNTS))
 
 
+@pytest.mark.slow
 def test_places_without_an_order_are_random_in_every_row_of_a_sandwich() -> None:
     strategy = sample_sandwich(SPACE, ordered={"ops": False, "depth": True})
     x = np.stack([_ask(strategy, 3, seed) for seed in range(300)])
@@ -106,6 +109,7 @@ def test_choices_open_in_stages_from_the_largest_down() -> None:
         assert state.told == told
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 7), st.data())
 def test_what_is_squeezed_keeps_its_ends_and_stays_uniform(count: int, data: Any) -> None:

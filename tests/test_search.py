@@ -45,6 +45,7 @@ def test_run_finds_the_best_of_its_own_history():
     assert result.evaluations == 40 and len(scores) == 40
 
 
+@pytest.mark.slow
 def test_run_equals_search_with_the_same_key():
     _, history = jnas.search(jax.random.key(3), evolution(), ones(3), BITS, steps=20, batch=2)
     rows = go().history
@@ -58,6 +59,7 @@ def test_history_does_not_depend_on_the_chunk():
     assert all(np.array_equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_history_can_show_the_last_of_so_many_rounds(seeds):
     whole, some = (go(seeds=seeds, chunk=10, every=every).history for every in (1, 5))

@@ -56,6 +56,7 @@ def test_every_agent_finds_the_best_network_from_nearly_every_seed(
     assert (np.asarray(found) == BEST).all(1).sum() >= 98
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_best_network_and_draws_the_search(tmp_path: Path) -> None:
     done = _run("--view=edit", "--q=linear", f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr

@@ -138,6 +138,7 @@ def test_the_norm_of_each_candidates_gradient_is_clipped_and_no_other() -> None:
     np.testing.assert_allclose(update["b"], [[-4 * 2 / 5], [-0.4]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_clipping_reaches_the_steps() -> None:
     slow = training_of(CONFIG | {"momentum": 0.0, "clip": 1e-3, "warmup": 0}, "train")
     (now, _), start = _run(slow, (1,)), _start(slow)
@@ -166,6 +167,7 @@ def test_the_loss_is_the_cross_entropy_of_the_soft_labels(smoothing: float, alph
     np.testing.assert_allclose(losses[0], -(labels * log_p).sum(-1).mean(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_evaluated_weights_are_the_average_of_those_after_each_step() -> None:
     training, decay = TRAINING._replace(ema=0.7), 0.7
     now, seen = _start(TRAINING), []
@@ -193,6 +195,7 @@ def _by_hand(training: Training, key: jax.Array) -> dict[str, jax.Array]:
     return jax.jit(run, compiler_options=QUICK)(key)
 
 
+@pytest.mark.slow
 def test_averages_are_what_is_scored() -> None:
     training = TRAINING._replace(ema=0.9)
     found = _evaluate(NET, training, _archs(CONV))
@@ -203,6 +206,7 @@ def test_averages_are_what_is_scored() -> None:
     assert plain.metrics["loss"][0] != found.metrics["loss"][0]
 
 
+@pytest.mark.slow
 def test_bfloat16_is_close_to_float32_and_keeps_all_state_in_float32() -> None:
     half = TRAINING._replace(dtype="bfloat16", ema=0.9)
     start = _start(half)
@@ -235,6 +239,7 @@ def test_a_validation_equals_a_training_that_stops_there(plan: str) -> None:
     assert len({float(found.metrics[name][0]) for name in ("loss", "loss_at_3", "loss_at_7")}) == 3
 
 
+@pytest.mark.slow
 def test_a_loss_at_a_step_can_be_the_score() -> None:
     training = TRAINING._replace(steps=4, validate_at=(2,))
     found = _evaluate(NET, training, _archs(SKIP), score="loss_at_2")
@@ -260,6 +265,7 @@ def test_a_diverged_candidate_takes_no_more_steps() -> None:
     jax.tree.map(np.testing.assert_array_equal, now, again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["map", "vmap"])
 def test_a_diverged_candidate_has_weight_0_and_the_values_from_before(plan: str) -> None:
     training = _leap(12, at=8)._replace(validate_at=(8, 11))
@@ -280,6 +286,7 @@ def test_a_diverged_candidate_disturbs_no_other_with_everything_switched_on(plan
         np.testing.assert_array_equal(bad.metrics[name][rows], fine.metrics[name][rows])
 
 
+@pytest.mark.slow
 def test_training_in_pieces_equals_training_at_once_with_everything_switched_on() -> None:
     (now, losses), (whole, at_once) = _run(EVERYTHING, (5, 1, 6)), _run(EVERYTHING, (12,))
     np.testing.assert_array_equal(losses, at_once)
@@ -380,6 +387,7 @@ def test_a_searched_momentum_of_0_is_no_momentum() -> None:
         np.testing.assert_allclose(update, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_final_training_takes_a_joint_architecture_and_the_averaged_weights() -> None:
     net = joint(NET, learning_rate=RATES)
     settings = CONFIG | {"learning_rate": RATES, "ema": 0.8}

@@ -73,6 +73,7 @@ def test_a_gradient_search_ends_in_the_strongest_operations(config, tmp_path, ca
     assert "complete already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "settings"),
     [("spos", {"population": 4, "generations": 2, "parents": 2}), ("enas", {"batch": 3})],

@@ -84,6 +84,7 @@ def fixed(arch: Any) -> Strategy:
     return Strategy(jnas.base.no_init, ask, lambda key, trials, state: (trials, state))
 
 
+@pytest.mark.slow
 def test_the_best_new_candidates_are_proposed_once_each_and_bring_their_trace() -> None:
     vectors = jnp.array([[2, 2, 3], [0, 1, 0], [2, 2, 3], [1, 1, 1], [2, 0, 2], [0, 0, 0]])
     candidates = fixed(from_vector(COUNT, vectors))
@@ -115,6 +116,7 @@ def test_isomorphic_architectures_count_as_one_unless_they_may_not(isomorphic: b
     assert asked == ([0, 3, 2, 1] if isomorphic else [0, 2, 1, 3])
 
 
+@pytest.mark.slow
 def test_the_predictor_learns_when_enough_rows_have_been_told_in_any_split() -> None:
     link = predictor_guided(
         COUNT, sample_uniform(COUNT), oracle(COUNT), highest_mean(), 12, refit=5

@@ -52,6 +52,7 @@ def test_keep_generation_is_the_best_of_the_last_whole_generation(mu: int, lambd
         assert alive(link.ask(jax.random.key(0), state, 1)) == best
 
 
+@pytest.mark.slow
 def test_keep_elite_holds_the_best_ever_beside_a_memory_and_none_twice() -> None:
     link = keep_elite(keep_youngest(4, metrics=["cost"]), 2)
     tell = jax.jit(link.tell)

@@ -93,6 +93,7 @@ def test_the_clock_of_a_search_is_the_sum_that_python_finds(
     assert (resumed > 10) == resume
 
 
+@pytest.mark.slow
 def test_the_best_of_a_run_is_among_the_rows_of_the_largest_budget(tmp_path: Any) -> None:
     table = {"short": 10 + TABLE["at_1"], "full": TABLE["at_27"]}
     evaluator = tabular(BITS, table, "full", fidelities={0.25: "short"})

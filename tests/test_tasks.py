@@ -179,6 +179,7 @@ def test_greedy_ctc_merges_repeats_and_then_drops_blanks(frames: list[int], n: i
     assert not labels[0, int(length[0]) :].any()
 
 
+@pytest.mark.slow
 def test_ctc_is_the_sum_over_all_paths_and_its_error_is_by_label() -> None:
     outputs = RNG.normal(size=(5, 4, 3)).astype(np.float32)
     labels = np.asarray([[1, 2], [1, 1], [2, 0], [1, 0], [2, 1]], np.int32)
@@ -274,6 +275,7 @@ def _config(data: dict[str, Any], **more: Any) -> ConfigDict:
     return ConfigDict({"space": "mlp", "net": {"depth": 1, "widths": (4, 8)}, "data": data, **more})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", ["rmse", pytest.param("r2", marks=pytest.mark.slow)])
 def test_a_population_learns_to_regress_and_any_metric_is_the_score(
     score: str, tmp_path_factory: pytest.TempPathFactory

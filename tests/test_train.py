@@ -128,6 +128,7 @@ def test_the_population_equals_a_plain_loop_for_every_candidate(mapped: Trials) 
             np.testing.assert_allclose(mapped.metrics[name][row], value, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_plans_give_the_same_numbers(mapped: Trials, vmapped: Trials) -> None:
     np.testing.assert_array_equal(vmapped.weight, mapped.weight)
     for name in mapped.metrics:
@@ -148,6 +149,7 @@ def test_candidates_of_one_architecture_start_and_shuffle_differently(mapped: Tr
     assert mapped.metrics["loss"][1] != mapped.metrics["loss"][4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", ["map", "vmap"])
 def test_a_diverged_candidate_gets_weight_0_and_disturbs_no_other(
     plan: str, mapped: Trials, vmapped: Trials
@@ -162,6 +164,7 @@ def test_a_diverged_candidate_gets_weight_0_and_disturbs_no_other(
         np.testing.assert_array_equal(value[rows], without.metrics[name][rows])
 
 
+@pytest.mark.slow
 def test_training_in_pieces_equals_training_at_once() -> None:
     arch = {"middle": jnp.int32(1)}
 
@@ -264,6 +267,7 @@ def test_metrics_equal_those_of_scikit_learn_with_absent_classes_too(pairs: list
     np.testing.assert_allclose(found["f1"], f1, **close)
 
 
+@pytest.mark.slow
 def test_the_score_may_be_any_metric_or_a_function_of_them(mapped: Trials) -> None:
     fine = np.asarray(mapped.weight) > 0
     by_loss = _evaluate(score="loss")

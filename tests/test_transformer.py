@@ -231,6 +231,7 @@ def test_a_simplex_of_one_choice_is_that_choice(network: tuple) -> None:
             np.testing.assert_allclose(found, run(arch, inputs(kind)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_decoder_gives_does_not_depend_on_later_tokens(network: tuple) -> None:
     kind, net, _, run = network
     if kind == "encoder":

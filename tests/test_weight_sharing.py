@@ -267,6 +267,7 @@ def each() -> tuple[list[Shared], list[Trials]]:
     return _rounds(_evaluator(steps=2, score_batches=1), [ROWS, ROWS[::-1]])
 
 
+@pytest.mark.slow
 def test_every_row_takes_its_steps_as_in_a_plain_loop(each: tuple) -> None:
     states, done = each
     shared = states[0]
@@ -287,6 +288,7 @@ def test_every_row_takes_its_steps_as_in_a_plain_loop(each: tuple) -> None:
         _close(getattr(states[-1], name), getattr(shared, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", ["mean", "sum"])
 def test_a_round_together_takes_one_step_down_the_gradient_of_all_rows(rows: str) -> None:
     states, _ = _rounds(rows, [ROWS])
@@ -305,6 +307,7 @@ def test_a_round_together_takes_one_step_down_the_gradient_of_all_rows(rows: str
     assert states[1].step == 1 and (np.asarray(states[1].fit) == order).all()
 
 
+@pytest.mark.slow
 def test_the_teacher_learns_from_labels_and_the_others_from_its_outputs() -> None:
     teacher = {"depth": 2, "op": 2, "width": 2}
     distill = 0.75
@@ -322,6 +325,7 @@ def test_the_teacher_learns_from_labels_and_the_others_from_its_outputs() -> Non
     _close(states[1].params, _step(shared, total, [_row(ROWS, i)[1] for i in range(3)]).params)
 
 
+@pytest.mark.slow
 def test_each_row_may_have_a_teacher_of_its_own() -> None:
     wider = enlarge(NET.space, {"depth": False, "op": False, "width": True})
     evaluator = _evaluator(teacher=wider, distill=1.0)
@@ -340,6 +344,7 @@ def test_each_row_may_have_a_teacher_of_its_own() -> None:
 # ------------------------------------------------------------------------- what does not move
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["sgd", "adamw", "clipped adam"])
 def test_only_what_the_rows_used_moves(rule: str) -> None:
     rules = {
@@ -400,6 +405,7 @@ def test_a_loss_that_is_not_finite_teaches_nothing(rows: str) -> None:
 # ------------------------------------------------------------------------------- the scores
 
 
+@pytest.mark.slow
 def test_the_scores_of_a_round_are_those_on_the_next_validation_batches(each: tuple) -> None:
     states, done = _rounds(_evaluator(score_batches=2), [ROWS])
     key = jax.random.split(jax.random.key(1))[1]
@@ -463,6 +469,7 @@ def test_frozen_scores_are_measured_with_statistics_of_the_candidate(
     np.testing.assert_array_equal(found.score, found.metrics["accuracy"])
 
 
+@pytest.mark.slow
 def test_frozen_scores_may_be_those_of_a_few_batches(each: tuple) -> None:
     whole, few = _frozen(each[0][-1]), _frozen(each[0][-1], batches=2, batch_size=10)
     assert (np.abs(few.score * 20 - np.round(few.score * 20)) < 1e-4).all()
@@ -514,6 +521,7 @@ def _judged(shared: Shared) -> dict[str, Any]:
 # ---------------------------------------------------------------------- loops, seeds, errors
 
 
+@pytest.mark.slow
 def test_a_scan_equals_the_loop() -> None:
     evaluator, evaluate = _known("each")
     key, start = jax.random.key(5), evaluator.init(jax.random.key(6))

@@ -17,5 +17,6 @@ RECIPES: dict[str, Recipe] = {
         {"size": 30, "candidates": 8, "random": 0.1, "joint": False},
         on_table={"joint": False},
         batch=5,
+        slow=True,
     ),
 }

@@ -32,7 +32,7 @@ LINKS: dict[str, Entry] = {
 _TABLE = {"eta": 16.6, "min_budget": 0.06}
 RECIPES: dict[str, Recipe] = {
     "asha": Recipe({"eta": 2, "min_budget": 0.25, "capacity": 12}, learns=False,
-                   on_table=_TABLE, rounds=3000),
+                   on_table=_TABLE, rounds=3000, slow=True),
     "bohb": Recipe(
         {"eta": 2, "min_budget": 0.5, "size": 20, "candidates": 8, "random": 0.1},
         on_table={**_TABLE, "joint": False, "size": 60}, batch=5, rounds=200, slow=True,
@@ -40,5 +40,5 @@ RECIPES: dict[str, Recipe] = {
     "hyperband": Recipe({"eta": 3, "min_budget": 1 / 9}, learns=False,
                         on_table=_TABLE, rounds=1700),
     "successive_halving": Recipe({"n": 6, "eta": 2, "min_budget": 0.5}, learns=False,
-                                 on_table={**_TABLE, "n": 17}, rounds=2800),
+                                 on_table={**_TABLE, "n": 17}, rounds=2800, slow=True),
 }  # fmt: skip

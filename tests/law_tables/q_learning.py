@@ -110,7 +110,9 @@ RECIPES: dict[str, Recipe] = {
         on_table={"evaluations": 300, "hidden": 16, "minibatch": 16, "learning_rate": 0.02},
         slow=True,
     ),
-    "edit_q_learning": Recipe(settings={"walkers": 6, "replayed": 8, "memory": 50}, rtol=1e-5),
+    "edit_q_learning": Recipe(
+        settings={"walkers": 6, "replayed": 8, "memory": 50}, rtol=1e-5, slow=True
+    ),
     "edit_dqn": Recipe(
         settings={"hidden": 6, "walkers": 6, "minibatch": 8, "memory": 50},
         rtol=RTOL,
