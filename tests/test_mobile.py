@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jnas import spaces
-from jnas.base import InputError, Space, sample, size, template
+from jnas.base import InputError, Space, from_vector, sample, size, template, to_vector
 from jnas.nets import count_flops, count_params, forms
 from jnas.nets.mobile import decided_network
 from jnas.spaces.compound import VARIANTS, compound, efficientnet, scaled_baseline, scales
@@ -120,18 +120,27 @@ def test_spaces_are_as_large_as_their_papers_say() -> None:
     assert size(spaces.ofa(resolutions=range(128, 225, 4))) == 25 * size(ofa)
 
 
+@pytest.mark.parametrize(
+    ("name", "stages", "found"),
+    [("fbnet", 2, 9 * 9 * 585), ("mnasnet", 1, None), ("mobilenet_v2", 2, None),
+     ("mobilenet_v3", 2, None), ("ofa", 2, 7371), ("proxylessnas", 2, 6 * 259)],
+)  # fmt: skip
+def test_as_many_differ_as_have_a_canonical_form_of_their_own(
+    name: str, stages: int, found: int | None
+) -> None:
+    space = getattr(spaces, name)(stages=stages)
+    assert size(space) < 100_000
+    axes = [range(c) for leaf in jax.tree.leaves(space.num_choices) for c in np.ravel(leaf)]
+    every = jnp.asarray(list(itertools.product(*axes)), jnp.int32)
+    forms = jax.jit(jax.vmap(lambda v: to_vector(space, space.canonical(from_vector(space, v)))))
+    assert space.distinct == len(np.unique(forms(every), axis=0))
+    assert found is None or space.distinct == found
+
+
 def test_once_for_all_has_its_two_times_ten_to_the_nineteen_networks() -> None:
-    """Canonical architectures, enumerated for a stage of the space and multiplied."""
-    space = spaces.ofa(stages=2)  # the fixed first stage and one elastic one
-    wide = {k: v.size for k, v in space.num_choices.items()}
-    assert wide == {"depth": 1, "kernel": 4, "op": 4}
-    grid = np.stack(np.meshgrid(*[np.arange(3)] * 9, indexing="ij"), -1).reshape(-1, 9)
-    many = {"depth": grid[:, :1], "kernel": grid[:, 1:5], "op": grid[:, 5:]}
-    found = jax.jit(space.canonical)(many)
-    rows = np.concatenate([found[k] for k in ("depth", "kernel", "op")], -1)
-    distinct = len(np.unique(rows, axis=0))
-    assert distinct == 9**2 + 9**3 + 9**4
-    assert distinct**5 == pytest.approx(2e19, rel=0.1)
+    found = spaces.ofa().distinct
+    assert found == (9**2 + 9**3 + 9**4) ** 5 == pytest.approx(2e19, rel=0.1)
+    assert spaces.ofa(resolutions=range(128, 225, 4)).distinct == 25 * found
 
 
 # ----------------------------------------------------------------------------- counts, texts

@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
             "data": {"name": "shapes", "data_dir": "", "validation_fraction": 0.25},
             "strategy": {"name": "regularized_evolution", "population": 12, "sample": 4},
             "train": {
-                "steps": 80,
+                "steps": 300,
                 "batch_size": 16,
                 "optimizer": "adam",
                 "learning_rate": 1e-2,
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
                 "score": "mean_iou",
             },
             "mesh": {"pop": 0, "data": 1},
-            "final": {"steps": 600},
+            "final": {"steps": 3000},
             "evaluations": 36,
             "batch": 6,
             "chunk": 1,

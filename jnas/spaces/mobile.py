@@ -1,6 +1,7 @@
 """The `Space` of a specification of mobile networks."""
 
 import itertools
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 
 from jnas.base import Space
 from jnas.spaces.mobile_counts import counts
-from jnas.spaces.mobile_stages import LAYER, Mobile, Reader, check, decide, joins
+from jnas.spaces.mobile_stages import LAYER, Mobile, Reader, Stage, check, decide, joins
 from jnas.spaces.mobile_text import describe, parse
 
 
@@ -39,7 +40,34 @@ def mobile_space(spec: Mobile) -> Space:
         parse=lambda text: parse(spec, text),
         counts=counts(reader),
         edges=lambda arch: _drawing(reader, arch),
+        distinct=_distinct(spec),
     )
+
+
+def _distinct(spec: Mobile) -> int:
+    """How many canonical architectures there are."""
+    stages = (_forms(stage, joins(spec, i)) for i, stage in enumerate(spec.stages))
+    return len(spec.images) * math.prod(stages)
+
+
+def _forms(stage: Stage, joined: bool) -> int:
+    """How many canonical forms a stage has; its first layer adds its input where it is joined."""
+    many = lambda options, *without: math.prod(
+        len(words) for name, words in options.items() if name not in without
+    )
+    if not stage.each:
+        skips = len(stage.rest.get("skip", ("",)))
+        alike = sum(skips if depth > 1 or joined else 1 for depth in stage.depths)
+        return len(stage.widths) * many(stage.rest, "skip") * alike
+    ops = stage.rest.get("op", ("",))
+    total = 0
+    for depth in stage.depths:
+        others = many(stage.rest, "op") ** (depth - 1)
+        if "skip" in ops:  # any number of layers does something, in this order
+            total += others * sum((len(ops) - 1) ** run for run in range(depth))
+        else:
+            total += others * len(ops) ** (depth - 1)
+    return len(stage.widths) * many(stage.first) * total
 
 
 def _canonical(reader: Reader, arch: Any) -> Any:

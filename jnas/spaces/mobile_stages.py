@@ -131,6 +131,8 @@ def check(spec: Mobile) -> None:
             )
         if not stage.widths or list(stage.widths) != sorted(set(stage.widths)):
             raise InputError(f"{who}: stage {i}: widths {list(stage.widths)}: they have to rise")
+        if "skip" in stage.rest.get("op", ()) and len(stage.depths) > 1:
+            raise InputError(f"{who}: stage {i}: a skip is a choice of depth: give one depth")
         if not stage.each and stage.first != stage.rest:
             raise InputError(f"{who}: stage {i}: its layers are alike, but first and rest differ")
 
