@@ -14,5 +14,6 @@ done
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist=loadgroup -m "$which" "$@"
+# Workers share no compiled function: a file stays with one of them.
+.venv/bin/python -m pytest -n "${PYTEST_WORKERS:-auto}" --dist=loadfile -m "$which" "$@"
 echo "PASS: lint, format, types and tests"

@@ -24,12 +24,10 @@ compiling._OPTIONS["cpu"]["xla_backend_optimization_level"] = 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before the choice by marker
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the slow cases, and orders the laws.
 
     All laws of a strategy come after each other, so that its programs can go afterwards.
-
-    Workers share no compiled function: a file stays with one of them, of the laws a strategy does.
     """
 
     def name(item: pytest.Item) -> str:
@@ -44,9 +42,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     ordered = sorted((items[i] for i in places), key=name)
     for i, item in zip(places, ordered, strict=True):
         items[i] = item
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {name(item)}"))
 
 
 @pytest.fixture(scope="session")
