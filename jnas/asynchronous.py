@@ -23,6 +23,7 @@ import numpy as np
 
 from jnas.base import Evaluator, InputError, Space, Strategy, Trials, template, to_vector
 from jnas.compiling import jit
+from jnas.errors import positive
 from jnas.faults import warn
 from jnas.history import Result, Table, result_of
 from jnas.runs import Progress, RunFolder
@@ -149,9 +150,7 @@ def run_async(
     Raises:
       InputError: numbers that do not fit, or a folder that holds another run.
     """
-    for name, value in (("evaluations", evaluations), ("workers", workers)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}={value!r}: it has to be a whole number of at least 1")
+    positive(evaluations=evaluations, workers=workers)
     if simulate and workdir is not None:
         raise InputError(f"workdir={str(workdir)!r}: a simulated search has none, it is repeatable")
     numbers = {"evaluations": evaluations, "workers": workers, "seed": seed}

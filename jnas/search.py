@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jnas import cluster
 from jnas.base import Evaluator, InputError, Space, Strategy, Trials, settle, template
 from jnas.compiling import jit
+from jnas.errors import positive
 from jnas.faults import out_of_memory, warn
 from jnas.history import Result, Table, result_of
 from jnas.quick_keys import QUICK, quick
@@ -155,9 +156,7 @@ def run(
     Raises:
       InputError: numbers that do not fit, or a folder that holds another run.
     """
-    for name, value in (("evaluations", evaluations), ("batch", batch), ("seeds", seeds)):
-        if value < 1:
-            raise InputError(f"{name}={value}: it has to be at least 1")
+    positive(evaluations=evaluations, batch=batch, seeds=seeds)
     if evaluations % batch:
         raise InputError(
             f"evaluations={evaluations} is not a multiple of batch={batch}: use "

@@ -15,6 +15,7 @@ from jnas.analysis.early_stopping import (
 )
 from jnas.analysis.weights import of_history
 from jnas.base import Architecture, InputError, Space, choice_counts, one_hot
+from jnas.errors import positive
 from jnas.evaluators import Examples, Training
 from jnas.evaluators.curvature import architecture_curvature
 from jnas.evaluators.one_shot_selection import (
@@ -78,8 +79,7 @@ def stop_of(
         steps: int = 20,
         method: str = "lanczos",
     ) -> Stop:
-        if examples < 1:
-            raise InputError(f"supernet.stop.examples={examples}: it has to be at least 1")
+        positive(**{"supernet.stop.examples": examples})
         robust_darts_stop(jnp.zeros(1), window, ratio, since)  # its check, before the search
         part = score_on._replace(x=score_on.x[:examples], y=score_on.y[:examples])
         start = jax.random.key_data(jax.random.key(0))

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from jnas import lookup
-from jnas.base import Evaluator, InputError, Space, Trials, propose, rows, sample, settle, to_vector
+from jnas.base import Evaluator, Space, Trials, propose, rows, sample, settle, to_vector
+from jnas.errors import positive
 
 REPEATED = "repeated"
 
@@ -36,8 +37,7 @@ def remembered(evaluator: Evaluator, space: Space, size: int, batch: int = 1) ->
     Raises:
       InputError: `size` is less than 1.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InputError(f"remembered: size={size!r}: a whole number of at least 1 is needed")
+    positive(**{"remembered: size": size})
 
     def forms(trials: Trials) -> jax.Array:
         form = to_vector(space, jax.vmap(space.canonical)(trials.arch))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Evaluator, InputError, Space, Trials, index, size
+from jnas.errors import positive
 
 CLOCK = ("cost", "clock")
 
@@ -113,8 +114,7 @@ def _seconds(cost: str, table: Mapping[str, jax.Array], workers: int) -> jax.Arr
     for name in CLOCK:
         if name in table:
             raise InputError(f"column {name!r}: with a clock, this name is that of a metric")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise InputError(f"workers={workers!r}: it has to be a whole number of at least 1")
+    positive(workers=workers)
     return table[cost]
 
 

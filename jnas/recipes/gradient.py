@@ -13,6 +13,7 @@ import optax
 
 from jnas import links
 from jnas.base import InputError, Space, Strategy, chain
+from jnas.errors import positive
 
 
 def darts(
@@ -75,7 +76,8 @@ def gdas(
     Returns:
       The strategy.
     """
-    temperature = optax.linear_schedule(warmest, coldest, _rounds(rounds))
+    positive(rounds=rounds)
+    temperature = optax.linear_schedule(warmest, coldest, rounds)
     learner = links.descend(space, _adam(learning_rate, weight_decay))
     return chain(learner, links.gumbel_softmax(space, temperature, hard=True))
 
@@ -106,7 +108,8 @@ def snas(
       The strategy.
     """
     fall = coldest / warmest
-    temperature = optax.exponential_decay(warmest, _rounds(rounds), fall, end_value=coldest)
+    positive(rounds=rounds)
+    temperature = optax.exponential_decay(warmest, rounds, fall, end_value=coldest)
     learner = links.descend(space, _adam(learning_rate, weight_decay))
     return chain(learner, links.gumbel_softmax(space, temperature))
 
@@ -217,7 +220,8 @@ def sdarts_rs(
     Returns:
       The strategy.
     """
-    noise = links.perturb(space, optax.linear_schedule(least, most, _rounds(rounds)))
+    positive(rounds=rounds)
+    noise = links.perturb(space, optax.linear_schedule(least, most, rounds))
     return chain(darts(space, learning_rate, weight_decay), noise)
 
 
@@ -254,7 +258,8 @@ def p_darts(
     """
     if len(skip_rates) != len(keep) + 1:
         raise InputError(f"p_darts: {len(skip_rates)} skip_rates for {len(keep) + 1} stages")
-    stage, rest = 25 * _rounds(epoch), 10
+    positive(epoch=epoch)
+    stage, rest = 25 * epoch, 10
 
     def within(count: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The stage and the epoch in it."""
@@ -313,7 +318,8 @@ def asap(
     """
     if not 0 < decay < 1:
         raise InputError(f"asap: decay={decay}: a factor between 0 and 1 is needed")
-    temperature = optax.exponential_decay(warmest, _rounds(epoch), decay, staircase=True)
+    positive(epoch=epoch)
+    temperature = optax.exponential_decay(warmest, epoch, decay, staircase=True)
     grace = 0
     while warmest * decay ** (grace // epoch) > 1:
         grace += epoch
@@ -358,12 +364,6 @@ def _adam(
         raise InputError(f"weight_decay={weight_decay}: a number of at least 0 is needed")
     adam = optax.adam(learning_rate, b1=b1)
     return optax.chain(optax.add_decayed_weights(weight_decay), adam) if weight_decay else adam
-
-
-def _rounds(number: int) -> int:
-    if number < 1:
-        raise InputError(f"{number} rounds: at least 1 is needed")
-    return number
 
 
 def _words(space: Space) -> list[Sequence[str]]:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jnas.base import InputError, Space, Strategy, chain, choice_counts, first, mixture
+from jnas.errors import positive
 from jnas.links import (
     crossover_uniform,
     frozen,
@@ -136,7 +137,7 @@ def fairnas(
     Returns:
       The method.
     """
-    _positive(steps=steps, population=population, generations=generations)
+    positive(steps=steps, population=population, generations=generations)
     if objectives is None:
         objectives = {"score": "max", **({"flops": "min"} if "flops" in space.counts else {})}
     rows = fair_rows(space)
@@ -189,7 +190,7 @@ def enas(
         decay=decay,
         entropy=entropy,
     )
-    _positive(derive=derive)
+    positive(derive=derive)
     number = _whole(steps, batch)
     train = Train(controller, number, batch, number, {"rows": "each"})
     return OneShot((train,), lambda state: Find(frozen(controller, state), derive, derive, {}))
@@ -222,7 +223,7 @@ def few_shot(
     Returns:
       The method.
     """
-    _positive(steps=steps)
+    positive(steps=steps)
     counts = choice_counts(space)
     if not 0 <= place < counts.size:
         raise InputError(f"few_shot: place={place}: it has to be from 0 to {counts.size - 1}")
@@ -279,7 +280,7 @@ def once_for_all(
     Returns:
       The method.
     """
-    _positive(steps=steps, batch=batch)
+    positive(steps=steps, batch=batch)
     stages = shrinking_stages(space, steps * batch, warm, ordered, order)
     strategy = chain(sample_sandwich(space, ordered), open_gradually(space, stages))
     teacher = largest(space) if ordered is None else enlarge(space, ordered)
@@ -334,7 +335,7 @@ IMMIGRANTS = 0.1  # of the children of evolution
 
 def _paths(space: Space, steps: int) -> Train:
     """One uniform path for each step."""
-    _positive(steps=steps)
+    positive(steps=steps)
     return Train(sample_uniform(space), steps, 1, steps, {"rows": "each", **QUIET})
 
 
@@ -345,7 +346,7 @@ def _evolution(
 
     A small neighbourhood has nothing new after a while: the random ones find it elsewhere.
     """
-    _positive(population=population, generations=generations)
+    positive(population=population, generations=generations)
     mutated = chain(keep_best(parents), select_uniform(), mutate_resample(space, mutation))
     crossed = chain(keep_best(parents), select_uniform(arity=2), crossover_uniform(space=space))
     uniform = sample_uniform(space)
@@ -358,14 +359,8 @@ def _evolution(
 
 def _whole(number: int, batch: int) -> int:
     """The number rounded up to whole batches."""
-    _positive(number=number, batch=batch)
+    positive(number=number, batch=batch)
     return -(-number // batch) * batch
-
-
-def _positive(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name}={value!r}: a whole number of at least 1 is needed")
 
 
 SHARING: dict[str, Callable[..., OneShot]] = {

@@ -8,6 +8,7 @@ import optax
 
 from jnas import links
 from jnas.base import InputError, Space, Strategy, chain, replay
+from jnas.errors import positive
 from jnas.links import keep_youngest, linear_q, mlp_q, select_uniform, tabular_q
 from jnas.links.q_functions import QFunction
 
@@ -26,7 +27,8 @@ def metaqnn_schedule(evaluations: int = 2700) -> Callable[[jax.Array], jax.Array
     [1.0, 1.0, 0.9, 0.2, 0.1]
     """
     values, numbers = zip(*SCHEDULE, strict=True)
-    ends = np.cumsum(numbers)[:-1] * (_positive("evaluations", evaluations) / sum(numbers))
+    positive(evaluations=evaluations)
+    ends = np.cumsum(numbers)[:-1] * (evaluations / sum(numbers))
     steps = [optax.constant_schedule(value) for value in values]
     return optax.join_schedules(steps, np.round(ends).astype(int).tolist())
 
@@ -99,7 +101,8 @@ def dqn(
     Returns:
       The strategy.
     """
-    epsilon = optax.linear_schedule(1.0, 0.1, -(-_positive("evaluations", evaluations) // 2))
+    positive(evaluations=evaluations)
+    epsilon = optax.linear_schedule(1.0, 0.1, -(-evaluations // 2))
     return links.q_learning(
         space,
         mlp_q(space, hidden),
@@ -258,14 +261,8 @@ def _adam(learning_rate: float) -> optax.GradientTransformation:
 
 
 def _replay(size: int, n: int) -> Strategy:
-    memory = keep_youngest(_positive("memory", size))
-    return replay(chain(memory, select_uniform()), _positive("replayed", n))
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise InputError(f"{name}={value}: it has to be at least 1")
-    return value
+    positive(memory=size, replayed=n)
+    return replay(chain(keep_youngest(size), select_uniform()), n)
 
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {

@@ -21,6 +21,7 @@ from jnas import recipes, spaces, tables
 from jnas.analysis import figures, reproduction
 from jnas.base import InputError, Space, Strategy, index
 from jnas.compiling import jit
+from jnas.errors import positive
 from jnas.evaluators import tabular
 from jnas.files import write_whole
 from jnas.search import search
@@ -140,8 +141,7 @@ def reproduce(
     Raises:
       InputError: the table lacks a column, or there is less than 1 seed.
     """
-    if seeds < 1:
-        raise InputError(f"seeds={seeds}: it has to be at least 1")
+    positive(seeds=seeds)
     columns = [tables.TABLES["nas_bench_201"](table, name) for name in DATASETS]
     missing = [name for name in NEEDED if name not in columns[0]]
     if missing:

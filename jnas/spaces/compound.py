@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jnas.base import InputError
 from jnas.spaces.mobile_blocks import Family, divisible
-from jnas.spaces.mobile_families import CELLS, about, around, positive, small
+from jnas.spaces.mobile_families import CELLS, about, around, positive_width, small
 from jnas.spaces.mobile_stages import Mobile, Stage
 
 B0 = (  # table 1: operation, kernel, channels, layers, stride
@@ -126,7 +126,7 @@ def efficientnet(
         raise InputError(f"variant={variant!r}: allowed are {', '.join(VARIANTS)}")
     wide, deep, image = VARIANTS[variant]
     wide, deep = wide if width is None else width, deep if depth is None else depth
-    positive(wide)
+    positive_width(wide)
     if not deep > 0 or divisor < 1:
         raise InputError(f"depth={deep}, divisor={divisor}: depth above 0, divisor of at least 1")
     stages, words = [], []

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jnas.base import InputError
+from jnas.errors import positive
 from jnas.spaces.mobile_blocks import Family, divisible
 from jnas.spaces.mobile_stages import Mobile, Stage
 
@@ -56,9 +57,8 @@ def small(
     Raises:
       InputError: numbers that there cannot be.
     """
-    for name, value in (("stages", stages), ("head", head)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value}: it has to be at least 1")
+    given = {"stages": stages, "head": head}
+    positive(**{name: value for name, value in given.items() if value is not None})
     if stages is not None and stages > len(spec.stages):
         raise InputError(f"stages={stages}: {spec.name} has {len(spec.stages)}")
     kept = spec.stages[:stages]
@@ -97,7 +97,7 @@ def scaled_family(family: Family, width: float) -> Family:
     return family._replace(stem=stem, head=head, features=features)
 
 
-def positive(width: float) -> None:
+def positive_width(width: float) -> None:
     """Raises `InputError` for a multiplier that is not above 0."""
     if not width > 0:
         raise InputError(f"width={width}: it has to be above 0")
@@ -132,7 +132,7 @@ def mnasnet(width: float = 1.0, **data: Any) -> Mobile:
     0.75, 1 or 1.25 times MobileNetV2's channels; one layer less, as many or one more: 432 choices.
     Widths of the published networks that are none of these are choices too: 112 and 192.
     """
-    positive(width)
+    positive_width(width)
     extra = {96: (112,), 160: (192,)}
     widths = [about(c, extra.get(c, ())) for _, c, _, _ in MOBILENET_V2]
     stages = [
@@ -163,7 +163,7 @@ def mobilenet_v2(width: float = 1.0, **data: Any) -> Mobile:
     1 or 1.25 times the channels, and one layer less, as many or one more. The first stage does not
     expand. The head does not shrink with a multiplier below 1, as in the paper.
     """
-    positive(width)
+    positive_width(width)
     stages, words = [], []
     for i, (_, c, n, s) in enumerate(MOBILENET_V2):
         base = scaled(c, width)
@@ -210,7 +210,7 @@ def mobilenet_v3(size: str = "large", width: float = 1.0, **data: Any) -> Mobile
     times, or as in the published network, where NetAdapt shrank it (tables 1 and 2). A stage has
     one layer less, as many or one more. Layers share the weights of their kernels and expansions.
     """
-    positive(width)
+    positive_width(width)
     if size not in V3:
         raise InputError(f"size={size!r}: allowed are {', '.join(V3)}")
     family = scaled_family(V3[size]["family"], width)
@@ -240,7 +240,7 @@ def ofa(width: float = 1.0, **data: Any) -> Mobile:
     for each resolution: give `resolutions=range(128, 225, 4)` for the paper's 25. Layers share the
     weights of their kernels, by kernel transformation (section 3.3), and expansions.
     """
-    positive(width)
+    positive_width(width)
     family = Family("ofa", 16, 960, "hs", 1280, feature_bias=False, **HARD)
     shape = ((24, 2, "re", 0), (40, 2, "re", 1), (80, 2, "hs", 0), (112, 1, "hs", 1))
     first: dict[str, tuple[str, ...]] = {"op": ("sep",), "kernel": ("k3",), "se": ("se0",)}
@@ -289,7 +289,7 @@ def proxylessnas(target: str = "mobile", width: float = 1.0, **data: Any) -> Mob
       width: multiplies all channels.
       **data: see `small`.
     """
-    positive(width)
+    positive_width(width)
     if target not in PROXYLESS:
         raise InputError(f"target={target!r}: allowed are {', '.join(PROXYLESS)}")
     (stem, widths, head), text = PROXYLESS[target]
@@ -326,7 +326,7 @@ def fbnet(width: float = 1.0, **data: Any) -> Mobile:
     with 2 groups in the 1x1 convolutions, whose channels are then shuffled, and a skip, which at a
     change of shape is a 1x1 convolution. The head has 1,984 channels; that of FBNet-A 1,504.
     """
-    positive(width)
+    positive_width(width)
     shape = ((16, 1, 1), (24, 4, 2), (32, 4, 2), (64, 4, 2), (112, 4, 1), (184, 4, 2), (352, 1, 1))
     kinds = ("mb1_k3", "mb1_k3_g2", "mb3_k3", "mb6_k3", "mb1_k5", "mb1_k5_g2", "mb3_k5", "mb6_k5")
     ops = {"op": (*kinds, "skip")}
