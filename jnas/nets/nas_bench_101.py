@@ -70,7 +70,7 @@ class Vertex(nnx.Module):
         parts = [(wiring(w, v), y) for w, y in enumerate(before, 1) if y is not None]
         direct = wiring(0, v)
         if isinstance(direct, bool):
-            parts = [(edge, self.width.cut(y)) for edge, y in parts]
+            parts = [(edge, self.width.cut(y)) for edge, y in parts if edge]
             if direct:
                 parts.append((True, self.from_input(x)))
             total = _joined(parts)
