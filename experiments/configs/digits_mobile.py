@@ -1,8 +1,9 @@
 """Regularized evolution of MobileNetV2's space, three small stages, on handwritten digits.
 
 Command: jnas search --config=experiments/configs/digits_mobile.py --workdir=DIR
-Cost: not measured yet.
-Result: not measured yet.
+Cost: some 15 minutes on 2 cores with other work beside it, half of it compiling.
+Result: validation accuracy of 0.986 after 63 steps (median of the 8 random first ones: 0.950); the
+  best, trained on for 660, has test_accuracy 0.983.
 """
 
 from ml_collections import ConfigDict
