@@ -1,13 +1,14 @@
 """What jnas raises for a user's mistake."""
 
 from numbers import Integral
+from typing import Any
 
 
 class InputError(ValueError):
     """A user's mistake: one line that names the value given and what is allowed."""
 
 
-def positive(**numbers: int) -> None:
+def positive(**numbers: Any) -> None:
     """Raises `InputError` for a number that is no whole one of at least 1.
 
     >>> positive(seeds=0)

@@ -296,7 +296,7 @@ def test_channels_are_rounded_as_in_the_published_code() -> None:
     ("make", "told"),
     [
         (lambda: spaces.mnasnet(stages=8), "stages=8: mnasnet has 7"),
-        (lambda: spaces.mnasnet(stages=0), "stages=0: it has to be at least 1"),
+        (lambda: spaces.mnasnet(stages=0), "stages=0: a whole number of at least 1"),
         (lambda: spaces.fbnet(halvings=6), "halvings=6: allowed are 0 to 5"),
         (lambda: spaces.ofa(resolutions=(256,)), "from 1 to the image's own, 224"),
         (lambda: spaces.ofa(width=0), "width=0: it has to be above 0"),

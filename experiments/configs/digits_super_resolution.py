@@ -2,8 +2,8 @@
 
 Command: jnas search --config=experiments/configs/digits_super_resolution.py --workdir=runs/fine
 Cost: about 5 minutes on 2 cores with other work beside it, half of it compiling.
-Result: validation PSNR of 15.8 after 150 steps (median of the 12 random first ones: 14.1); the best,
-  trained on for 1,000, has test_psnr 18.4, where repeating each pixel has 13.3.
+Result: validation PSNR of 15.8 after 150 steps (median of the 12 random first ones: 14.1); the
+  best, trained on for 1,000, has test_psnr 18.4, where repeating each pixel has 13.3.
 """
 
 from ml_collections import ConfigDict
