@@ -13,6 +13,11 @@ from pathlib import Path
 EXIT_DISK = 74  # EX_IOERR of sysexits.h
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+_ENDING = (  # what threads of a save run into that are left over when the process ends
+    "Event loop is closed",
+    "cannot schedule new futures after shutdown",
+    "cannot schedule new futures after interpreter shutdown",
+)
 _CODE = re.compile(r"os_error_code='(\d+)'")  # how TensorStore writes an errno into its message
 
 
@@ -50,13 +55,13 @@ def plain_disk_errors(path: Path) -> Iterator[None]:
 def said_once() -> Iterator[None]:
     """Keeps a library from printing errors of the disk that it raises as well.
 
-    Orbax logs them and lets them end its threads; TensorStore, when they have ended a save, finds
-    the event loop that it reports to closed.
+    Orbax logs them and lets them end its threads; when they have ended a save, TensorStore finds
+    the event loop that it reports to closed, and other threads of Orbax that the process ends.
     """
 
     def told(error: BaseException | None) -> bool:
-        closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
-        return error is not None and (closed or disk_error(error) is not None)
+        ending = isinstance(error, RuntimeError) and str(error) in _ENDING
+        return error is not None and (ending or disk_error(error) is not None)
 
     def keep(record: logging.LogRecord) -> bool:
         return not (record.exc_info and told(record.exc_info[1]))

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import json
+import logging
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from test_search import BITS, evolution, go, ones
 import jnas
 from jnas import checkpoints, cli
 from jnas.base import Evaluator, InputError
-from jnas.faults import disk_error, out_of_memory
+from jnas.faults import disk_error, out_of_memory, said_once
 from jnas.files import write_json
 from jnas.runs import RunFolder, check, result_of
 
@@ -204,6 +206,25 @@ def test_a_full_disk_is_one_line_and_exit_code_74(tmp_path, monkeypatch, capsys)
     assert cli.main(["list"]) == 74
     assert capsys.readouterr().err.startswith("jnas: File too large: what is saved stays")
     assert list(tmp_path.iterdir()) == []  # no half of a file is left
+
+
+def test_what_threads_of_a_failed_save_run_into_is_not_logged(caplog, monkeypatch):
+    for place, hook in ((threading, "excepthook"), (sys, "unraisablehook")):
+        monkeypatch.setattr(place, hook, getattr(place, hook))  # they are put back afterwards
+    log = logging.getLogger("absl")
+    ending = RuntimeError("cannot schedule new futures after interpreter shutdown")
+    with said_once():
+        log.error("another", exc_info=ValueError("its own"))
+    log.error("another", exc_info=ending)  # no save has failed
+    assert [record.message for record in caplog.records] == ["another"] * 2
+    caplog.clear()
+    with pytest.raises(OSError), said_once():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    log.error("of a thread", exc_info=ending)
+    log.error("another", exc_info=ValueError("its own"))
+    (left,) = caplog.records
+    log.removeFilter(log.filters[-1])
+    assert left.message == "another"
 
 
 def test_errors_of_the_disk_are_recognised_wherever_they_hide():
