@@ -132,8 +132,8 @@ def test_as_many_differ_as_have_a_canonical_form_of_their_own(
     assert size(space) < 100_000
     axes = [range(c) for leaf in jax.tree.leaves(space.num_choices) for c in np.ravel(leaf)]
     every = jnp.asarray(list(itertools.product(*axes)), jnp.int32)
-    forms = jax.jit(jax.vmap(lambda v: to_vector(space, space.canonical(from_vector(space, v)))))
-    assert space.distinct == len(np.unique(forms(every), axis=0))
+    form = lambda v: to_vector(space, space.canonical(from_vector(space, v)))
+    assert space.distinct == len(np.unique(jax.jit(jax.vmap(form))(every), axis=0))
     assert found is None or space.distinct == found
 
 

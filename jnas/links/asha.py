@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jnas.base import Architecture, InputError, Strategy, Trials, propose, rows, settle
+from jnas.errors import positive
 from jnas.links.multi_fidelity import (
     AHEAD,
     ask_source,
-    check_patience,
     earlier,
     empty_trace,
     ordered,
@@ -79,7 +79,7 @@ def asha(
         raise InputError(f"min_budget={min_budget}: with eta={eta} there is only one rung")
     if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < eta:
         raise InputError(f"capacity={capacity!r}: a whole number of at least eta={eta} is needed")
-    check_patience(patience)
+    positive(patience=patience)
     low, size = len(levels) - 1, capacity
 
     def init(key: jax.Array, arch: Architecture) -> Rungs:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError, Strategy, Trials, settle
+from jnas.errors import positive
 
 AHEAD = 0.125  # chance that the last row of a batch leaves a rung's queue alone
 
@@ -123,12 +124,6 @@ def put(old: Any, place: jax.Array, new: Any) -> Any:
     return jax.tree.map(scatter, old, new)
 
 
-def check_patience(patience: int) -> None:
-    """Raises `InputError` for a patience that cannot be."""
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise InputError(f"patience={patience!r}: it has to be a whole number of at least 1")
-
-
 class PerBudget(NamedTuple):
     sources: tuple[Any, ...]  # the state of the source for every budget
     told: jax.Array  # int32[K], rows of weight > 0 of every budget
@@ -149,8 +144,7 @@ def per_budget(source: Strategy, budgets: Sequence[float], enough: int) -> Strat
     Returns:
       A strategy, to be a source again.
     """
-    if isinstance(enough, bool) or not isinstance(enough, int) or enough < 1:
-        raise InputError(f"enough={enough!r}: it has to be a whole number of at least 1")
+    positive(enough=enough)
     levels = rungs(2, 1, budgets)
 
     def init(key: jax.Array, arch: Architecture) -> PerBudget:

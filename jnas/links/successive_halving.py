@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Architecture, InputError, Strategy, Trials, propose, rows, settle
+from jnas.errors import positive
 from jnas.links.multi_fidelity import (
     AHEAD,
     ask_source,
-    check_patience,
     earlier,
     empty_trace,
     put,
@@ -113,7 +113,7 @@ def brackets(
     """
     if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 2:
         raise InputError(f"parallel={parallel!r}: at least 2 brackets have to be under way")
-    check_patience(patience)
+    positive(patience=patience)
     many, most = parallel, max(b.sizes[0] for b in plan)
     depth = max(len(b.sizes) for b in plan)
     length = lambda kind: jnp.asarray([len(b.sizes) for b in plan])[kind]
