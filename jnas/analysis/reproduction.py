@@ -1,12 +1,15 @@
 """A figure of reproduced searches beside the published ones."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jnas.analysis.figures import COLOURS
+
+DASHES = ("-", ":", "--", "-.")  # of the first, second ... variant of a method
 
 
 def curves(
@@ -18,7 +21,8 @@ def curves(
     """Mean test accuracy of the best cell so far against simulated seconds.
 
     Args:
-      found: for every method its times `[t]` and accuracies `[data sets, t]`.
+      found: for every method its times `[t]` and accuracies `[data sets, t]`. Methods whose names
+        agree up to a comma have one colour, and dashes of their own.
       published: `(seconds, method, accuracies)`, drawn as points in the colour of the first method
         of `found` that begins with the same name.
       datasets: the names of the data sets, a panel each.
@@ -26,13 +30,16 @@ def curves(
     """
     figure = Figure(figsize=(4.2 * len(datasets), 4.2), layout="constrained")
     colour: dict[str, str] = {}
+    variants: dict[str, list[str]] = {}
     for label in found:
-        colour.setdefault(label.partition(",")[0], COLOURS[len(colour) % len(COLOURS)])
+        name = label.partition(",")[0]
+        colour.setdefault(name, COLOURS[len(colour) % len(COLOURS)])
+        variants.setdefault(name, []).append(label)
+    dash = {v: DASHES[k % len(DASHES)] for same in variants.values() for k, v in enumerate(same)}
     for d, axes in enumerate(figure.subplots(1, len(datasets), squeeze=False)[0]):
         for label, (times, accuracy) in found.items():
-            name, _, variant = label.partition(",")
-            line = ":" if variant else "-"
-            axes.plot(times, accuracy[d], line, color=colour[name], label=label, linewidth=1.5)
+            style: dict[str, Any] = {"color": colour[label.partition(",")[0]], "linewidth": 1.5}
+            axes.plot(times, accuracy[d], dash[label], label=label, **style)
         for seconds, name, values in published:
             if name in colour:
                 axes.plot(seconds, values[d], "D", color=colour[name], markersize=5.5)
