@@ -136,6 +136,7 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
         rows = [row for row, on in zip(rows, near, strict=True) if on]
         if not rows:
             raise InputError(f"scale: no network costs {target} times the baseline: more slack?")
+    training = None if dry else training_of(section(config, "train"), "train")
     setting = {**json.loads(json.dumps(config.to_dict())), "command": "scale", "dry": dry}
     if workdir is not None and check(workdir, setting) and (found := result_of(workdir)):
         return found
@@ -144,9 +145,8 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
         write_json(workdir / "config.json", setting)
     started = time.perf_counter()
     first: dict[str, float] | None = None
-    if not dry:
+    if training is not None:
         assert dataset is not None
-        training = training_of(section(config, "train"), "train")
         splits = [examples(dataset, s) for s in (dataset.train, dataset.validation)]
         measure = _Measure(splits, training, data["classes"], seeds, config, workdir, setting)
         many = len({network_at(triple, baseline, data) for triple in grid}) + 1

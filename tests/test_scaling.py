@@ -67,6 +67,16 @@ def test_a_mistake_is_one_line(
     assert len(lines) == 1 and told in lines[0]
 
 
+def test_a_mistake_leaves_the_folder_free(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    train = {**TRAIN, "warmup": 5}
+    assert main(["scale", config_file(tmp_path, train=train), f"--workdir={folder}"]) == 2
+    assert "warmup=5" in capsys.readouterr().err and not folder.exists()
+
+
+
 @pytest.mark.slow
 def test_the_best_triple_is_that_of_the_best_network_and_nothing_is_trained_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
         {
             "net": {
                 "width": 0.25,
-                "depth": 2.0,
+                "depth": 1.0,
                 "divisor": 1,
                 "stages": 3,
                 "halvings": 2,
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
             },
             "data": {"name": "digits", "data_dir": "", "validation_fraction": 0.25},
             "train": {
-                "steps": 200,
+                "steps": 600,
                 "batch_size": 64,
                 "optimizer": "adamw",
                 "learning_rate": 0.01,
