@@ -466,7 +466,7 @@ def test_a_search_learns_weights_and_architecture() -> None:
     [
         (lambda: make(order="third"), "order 'third': allowed are first, second"),
         (lambda: make(score="f1"), "score 'f1': allowed are loss, accuracy"),
-        (lambda: ways.unrolled(0), r"unrolled\(0\)"),
+        (lambda: ways.unrolled(0), "steps=0"),
         (lambda: ways.finite(0.0), "radius=0.0"),
         (lambda: ways.implicit(solver="lu"), "allowed are neumann, cg"),
         (lambda: ways.implicit(rate=0.0), "a positive rate"),

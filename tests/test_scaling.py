@@ -76,7 +76,6 @@ def test_a_mistake_leaves_the_folder_free(
     assert "warmup=5" in capsys.readouterr().err and not folder.exists()
 
 
-
 @pytest.mark.slow
 def test_the_best_triple_is_that_of_the_best_network_and_nothing_is_trained_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

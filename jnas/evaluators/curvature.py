@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jnas.base import Architecture, InputError
+from jnas.errors import positive
 from jnas.evaluators.shared import Shared
 from jnas.evaluators.training import Examples, Training, loss
 from jnas.nets import Net
@@ -54,8 +55,7 @@ def hessian_eigenvalue(
     """
     if method not in METHODS:
         raise InputError(f"hessian_eigenvalue: method={method!r}: allowed are {', '.join(METHODS)}")
-    if steps < 1:
-        raise InputError(f"hessian_eigenvalue: steps={steps}: at least 1 is needed")
+    positive(steps=steps)
     flat, back = ravel_pytree(at)
     slope, pull = jax.vjp(jax.grad(lambda x: f(back(x))), flat)
     del slope

@@ -13,6 +13,7 @@ import optax
 from jax.scipy.sparse.linalg import cg
 
 from jnas.base import Architecture, InputError
+from jnas.errors import positive
 
 ORDERS = ("first", "second", "finite", "unrolled", "implicit", "single")
 
@@ -82,8 +83,7 @@ def unrolled(steps: int = 1) -> Hypergradient:
     Raises:
       InputError: less than one step.
     """
-    if steps < 1:
-        raise InputError(f"unrolled({steps}): at least 1 step is needed")
+    positive(steps=steps)
 
     def grad(p: Problem, arch: Architecture) -> Any:
         def respond(arch: Architecture) -> Any:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jnas.base import Architecture, InputError
+from jnas.errors import positive
 
 KINDS = ("random", "adversarial")
 
@@ -36,8 +37,7 @@ def check(p: Perturbation) -> None:
         raise InputError(f"perturbation {p.kind!r}: allowed are {', '.join(KINDS)}")
     if not callable(p.radius) and not p.radius > 0:
         raise InputError(f"perturbation: radius={p.radius}: a positive number is needed")
-    if p.steps < 1:
-        raise InputError(f"perturbation: steps={p.steps}: at least 1 is needed")
+    positive(steps=p.steps)
 
 
 def perturbed(

@@ -21,6 +21,7 @@ from jnas.base import (
     settle,
     to_vector,
 )
+from jnas.errors import positive
 from jnas.links.candidates import among, mutants
 from jnas.links.gaussian_process import (
     Hyper,
@@ -198,10 +199,7 @@ def _check(
     warp: str,
     step: float,
 ) -> None:
-    least = {"size": size, "start": start, "candidates": candidates, "parents": parents}
-    for name, number in least.items():
-        if number < 1:
-            raise InputError(f"gaussian_process: {name}={number}: it has to be at least 1")
+    positive(size=size, start=start, candidates=candidates, parents=parents)
     if mutations < 0:
         raise InputError(f"gaussian_process: mutations={mutations}: it has to be at least 0")
     if not step >= 0:

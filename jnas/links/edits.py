@@ -21,6 +21,7 @@ from jnas.base import (
     settle,
     to_vector,
 )
+from jnas.errors import positive
 from jnas.links.q_functions import QFunction, allowed_choices
 from jnas.links.temporal_difference import (
     Learned,
@@ -214,8 +215,7 @@ def edit_q_learning(
     check(s, q, "edit_q_learning", "architecture")
     if discount == 1:
         raise InputError("edit_q_learning: discount=1.0: a walk without an end needs less than 1")
-    if walkers < 1 or episode < 1:
-        raise InputError(f"edit_q_learning: walkers={walkers}, episode={episode}: at least 1 each")
+    positive(walkers=walkers, episode=episode)
     if reward not in REWARDS:
         raise InputError(f"edit_q_learning: reward={reward!r}: allowed: {', '.join(REWARDS)}")
     space = environment.space

@@ -18,6 +18,7 @@ from jnas.base import (
     repairs,
     to_vector,
 )
+from jnas.errors import positive
 from jnas.links.sums import entropy, log_softmax, spread, total
 
 NEVER = -1e9  # the logit of a choice that a place does not have: finite, so that 0 * NEVER is 0
@@ -110,13 +111,11 @@ def lstm_controller(
     Raises:
       InputError: a size of less than 1, or a temperature, constant or scale that is not positive.
     """
-    for name, size in (("hidden", hidden), ("layers", layers)):
-        if size < 1:
-            raise InputError(f"lstm_controller: {name}={size}: at least 1 is needed")
-    positive = {"temperature": temperature, "init_scale": init_scale}
+    positive(hidden=hidden, layers=layers)
+    scales = {"temperature": temperature, "init_scale": init_scale}
     if tanh_constant is not None:
-        positive["tanh_constant"] = tanh_constant
-    for name, number in positive.items():
+        scales["tanh_constant"] = tanh_constant
+    for name, number in scales.items():
         if not number > 0:
             raise InputError(f"lstm_controller: {name}={number}: a positive number is needed")
     counts, absent = choice_counts(space), _absent(space)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnas.base import Architecture, InputError, below, rows
+from jnas.base import Architecture, below, rows
+from jnas.errors import positive
 from jnas.links.encodings import Encoding
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
@@ -105,9 +106,7 @@ def ensemble(
     Raises:
       InputError: no member, step or row.
     """
-    for name, value in (("members", members), ("steps", steps), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name}={value}: a predictor needs at least 1")
+    positive(members=members, steps=steps, batch_size=batch_size)
 
     def init(key: jax.Array) -> Fitted:
         weights = jax.vmap(network.init)(jax.random.split(key, members))
@@ -215,9 +214,7 @@ def mlp_ensemble(
     Raises:
       InputError: no layer, unit, member, step or row.
     """
-    for name, value in (("width", width), ("depth", depth)):
-        if value < 1:
-            raise InputError(f"{name}={value}: a predictor needs at least 1")
+    positive(width=width, depth=depth)
     sizes = [encoding.size, *[width] * depth, 2]
     network = Network(encoding.encode, lambda key: dense_init(key, sizes), dense)
     optimizer = optax.adam(learning_rate, b2=0.99)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jnas.base import Architecture, InputError, Strategy, Trials, propose, rows, settle
+from jnas.errors import positive
 from jnas.links.policies import Policy
 from jnas.links.sums import mean, total
 
@@ -101,8 +102,7 @@ def ppo(
     _check("ppo", entropy=entropy)
     if not clip > 0:
         raise InputError(f"ppo: clip={clip}: a positive number is needed")
-    if epochs < 1:
-        raise InputError(f"ppo: epochs={epochs}: at least 1 is needed")
+    positive(epochs=epochs)
 
     def remember(params: Any, arch: Architecture) -> Asked:
         return Asked(arch, policy.evaluate(params, arch)[0])

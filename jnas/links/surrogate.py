@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jnas.base import Architecture, InputError, Space, Strategy, Trials, propose, settle, to_vector
+from jnas.errors import positive
 from jnas.links.candidates import among, equal
 from jnas.links.gaussian_process import expected_improvement as gain
 from jnas.links.memory import keep_youngest
@@ -92,9 +93,7 @@ def predictor_guided(
     Raises:
       InputError: a pool, memory or interval of less than 1, or more proposals than the pool has.
     """
-    for name, number in (("pool", pool), ("refit", refit), ("memory", memory)):
-        if number < 1:
-            raise InputError(f"{name}={number}: predictor_guided needs at least 1")
+    positive(pool=pool, refit=refit, memory=memory)
     remembered = keep_youngest(memory)
 
     def init(key: jax.Array, arch: Architecture) -> SurrogateState:

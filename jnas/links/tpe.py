@@ -24,6 +24,7 @@ from jnas.base import (
     settle,
     to_vector,
 )
+from jnas.errors import positive
 from jnas.links.candidates import among
 from jnas.links.memory import keep_youngest
 
@@ -237,9 +238,7 @@ def _check(
     bandwidth: float | None,
     min_bandwidth: float,
 ) -> None:
-    for name, number in (("candidates", candidates), ("minimum", fewest)):
-        if number < 1:
-            raise InputError(f"tpe: {name}={number}: it has to be at least 1")
+    positive(candidates=candidates, minimum=fewest)
     if size < 2 * fewest:
         raise InputError(
             f"tpe: size={size}: a memory of at least {2 * fewest} trials is needed for "

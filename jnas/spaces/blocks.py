@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.errors import positive
 from jnas.spaces.literals import call_of, items_of
 
 LONGEST = 8000  # characters of a text that is read
@@ -64,8 +65,7 @@ def block_space(family: Family, blocks: int, counts: dict[str, Callable]) -> Spa
     Raises:
       InputError: no blocks.
     """
-    if blocks < 1:
-        raise InputError(f"blocks={blocks}: a cell needs at least 1")
+    positive(blocks=blocks)
     sources = 2 + np.repeat(np.arange(blocks), 2)
     cell = {"inputs": sources, "ops": np.full(2 * blocks, len(family.operations))}
     per_cell = lambda make: (

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError
+from jnas.errors import positive
 from jnas.spaces.blocks import Family, cells_of, concatenated
 
 
@@ -105,9 +106,7 @@ def layout(stack: Stack) -> list[Spec]:
 
 def check(stack: Stack, who: str) -> None:
     """Raises `InputError` for a network that cannot be."""
-    for name in ("channels", "repeats", "classes", "inputs"):
-        if getattr(stack, name) < 1:
-            raise InputError(f"{name}={getattr(stack, name)}: {who}'s network needs at least 1")
+    positive(**{n: getattr(stack, n) for n in ("channels", "repeats", "classes", "inputs")})
     if stack.imagenet and stack.channels < 4:
         raise InputError(f"channels={stack.channels}: with two reduction cells first, at least 4")
     step = stack.stem_stride * 2 ** sum(spec.reduces for spec in layout(stack))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError
+from jnas.errors import positive
 
 STEM = 3  # times C are the channels of the stem
 OUTPUTS = 4  # times its width are the channels of a cell's output
@@ -38,9 +39,7 @@ def cells(channels: int, layers: int) -> list[Cell]:
 
 def check(channels: int, layers: int, image: int) -> None:
     """Raises `InputError` for a network that cannot be."""
-    for name, value in (("channels", channels), ("layers", layers)):
-        if value < 1:
-            raise InputError(f"{name}={value}: DARTS' network needs at least 1")
+    positive(channels=channels, layers=layers)
     step = 2 ** sum(cell.reduces for cell in cells(channels, layers))
     if image < step or image % step:
         raise InputError(

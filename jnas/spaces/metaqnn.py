@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.errors import positive
 
 KERNELS = (1, 3, 5)
 FILTERS = (64, 128, 256, 512)
@@ -136,9 +137,7 @@ def metaqnn(
 
 
 def _check(chain: Chain) -> None:
-    for name in ("layers", "classes", "inputs"):
-        if getattr(chain, name) < 1:
-            raise InputError(f"{name}={getattr(chain, name)}: a chain needs at least 1")
+    positive(layers=chain.layers, classes=chain.classes, inputs=chain.inputs)
     if chain.image < 2:
         raise InputError(f"image size {chain.image}: a chain of convolutions needs images")
     for name, values in (("filters", chain.filters), ("units", chain.units)):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.errors import positive
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
@@ -53,8 +54,7 @@ def mlp(
       InputError: no layers, or widths or activations that there cannot be.
     """
     widths, activations = tuple(widths), tuple(activations)
-    if depth < 1:
-        raise InputError(f"depth={depth}: it has to be at least 1")
+    positive(depth=depth)
     least, norms = depth if least is None else least, tuple(norms)
     if not 1 <= least <= depth:
         raise InputError(f"least={least}: it has to be at least 1 and at most depth={depth}")

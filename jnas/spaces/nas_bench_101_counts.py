@@ -11,16 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError
+from jnas.errors import positive
 
 KERNELS = (3, 1, 0)  # of the operations; the pooling has no weights
 
 
 def check(channels: int, stacks: int, modules: int, classes: int, image: int, inputs: int) -> None:
     """Raises `InputError` for a network that cannot be."""
-    given = {"stacks": stacks, "modules": modules, "classes": classes, "inputs": inputs}
-    for name, size in given.items():
-        if size < 1:
-            raise InputError(f"{name}={size}: NAS-Bench-101's network needs at least 1")
+    positive(stacks=stacks, modules=modules, classes=classes, inputs=inputs)
     if channels < 5:
         raise InputError(f"channels={channels}: 5 vertices share them, so at least 5 are needed")
     step = 2 ** (stacks - 1)

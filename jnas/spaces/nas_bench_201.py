@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import Graph, InputError, Space
+from jnas.errors import positive
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # in the order of the official string
@@ -49,10 +50,7 @@ def nas_bench_201(
       The space. Its counts are `params` and `flops` (multiply-adds of convolutions and of the
       classifier with its bias, the paper's rule; edges that lead nowhere count too).
     """
-    sizes = {"channels": channels, "cells": cells, "classes": classes, "inputs": inputs}
-    for name, size in {**sizes, "stages": stages}.items():
-        if size < 1:
-            raise InputError(f"{name}={size}: NAS-Bench-201's network needs at least 1")
+    positive(channels=channels, cells=cells, classes=classes, inputs=inputs, stages=stages)
     if image < 2:
         raise InputError(f"image size {image}: NAS-Bench-201's network needs images, not vectors")
     step = 2 ** (stages - 1)

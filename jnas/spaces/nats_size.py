@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.errors import positive
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 LAYERS = 5  # cells of full, half and quarter size, with a residual block before the last two
@@ -45,9 +46,7 @@ def nats_size(
         raise InputError(f"widths={list(widths)}: at least one, positive and in rising order")
     if image < 4 or image % 4:
         raise InputError(f"image size {image}: NATS-Bench's network needs a multiple of 4")
-    for name, value in (("classes", classes), ("inputs", inputs)):
-        if value < 1:
-            raise InputError(f"{name}={value}: NATS-Bench's network needs at least 1")
+    positive(classes=classes, inputs=inputs)
 
     def describe(arch: Any) -> str:
         return ":".join(str(widths[int(i)]) for i in np.asarray(arch))

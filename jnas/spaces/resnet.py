@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError, Space
+from jnas.errors import positive
 
 BLOCKS = ("basic", "bottleneck")
 EXPANSION = 4  # of the output of a bottleneck block
@@ -156,9 +157,7 @@ def settings(
     made = Residual(
         *(tuple(depths), stages, tuple(kernels), tuple(blocks), stem, classes, image, inputs)
     )
-    for name in ("stem", "classes", "inputs"):
-        if getattr(made, name) < 1:
-            raise InputError(f"{name}={getattr(made, name)}: a residual network needs at least 1")
+    positive(stem=stem, classes=classes, inputs=inputs)
     rising = lambda values: all(a < b for a, b in zip((0, *values), values, strict=False))
     for name, values in (("depths", made.depths), ("kernels", made.kernels)):
         if not values or not rising(values):
