@@ -18,6 +18,7 @@ from jnas.quick_keys import QUICK, quick
 from jnas.runs import Progress, RunFolder
 
 Look = Callable[[tuple, Trials], Trials]  # of the carry after a round, and the round's trials
+Over = Callable[[Callable[[Any], Any]], Callable[[Any], Any]]  # from one row to a batch of rows
 STRATEGIES = 2**31  # folded into a search's key for the keys of its strategy; rounds count from 1
 
 
@@ -121,6 +122,7 @@ def run(
     verbose: bool = True,
     every: int = 1,
     look: Look | None = None,
+    over: Over = jax.vmap,
     what: str = "search",
 ) -> Result:
     """Searches in chunks of rounds, shows progress, and goes on where it was stopped.
@@ -148,6 +150,9 @@ def run(
       look: what the history shows of a round, `(carry, trials) -> trials` with architectures of
         `space`, where the strategy proposes others, such as relaxed ones; `carry` holds the state
         of strategy and evaluator after the round.
+      over: how several seeds share the one program: from a function of a row to one of a batch of
+        rows. `functools.partial(population, plan="map", mesh=make_mesh(0))` spreads the seeds over
+        all devices, on each of which they take turns, which suits heavy supernets.
       what: the word for it in the line of progress.
 
     Returns:
@@ -174,7 +179,7 @@ def run(
             + (f" into pieces of every={every}" if every > 1 else "")
         )
 
-    program = _Program(strategy, evaluator, space, seed, seeds, chunk, batch, every, look)
+    program = _Program(strategy, evaluator, space, seed, seeds, chunk, batch, every, look, over)
     carry = program.begin()
     table = Table(space, seed, seeds, batch)
     numbers = {"evaluations": evaluations, "batch": batch, "seed": seed, "seeds": seeds}
@@ -223,22 +228,23 @@ class _Program:
         batch: int,
         every: int,
         look: Look | None,
+        over: Over,
     ):
         self.strategy, self.evaluator, self.space = strategy, evaluator, space
         self.chunk, self.batch, self.compile_seconds = chunk, batch, 0.0
         self.every, self.look = every, look
         self._compiled: Any = None
         self._keys = jnp.stack([jax.random.key(s) for s in range(seed, seed + seeds)])
-        self._lift: Callable = jax.vmap
+        self._over = over
         if seeds == 1:  # a plain program: a batched switch would run every branch
-            self._keys, self._lift = self._keys[0], lambda f, axes: f
+            self._keys, self._over = self._keys[0], lambda one: one
 
     def begin(self) -> tuple:
         """The carry before the first round."""
 
         def attempt() -> tuple:
             start = lambda key: _init(key, self.strategy, self.evaluator, self.space)
-            return jax.block_until_ready(jax.jit(self._lift(start, (0,)))(self._keys))
+            return jax.block_until_ready(jax.jit(self._over(start))(self._keys))
 
         return self._fitting(attempt)
 
@@ -261,10 +267,12 @@ class _Program:
     def _compile(self, carry: tuple) -> None:
         started = time.perf_counter()
         sizes = self.chunk, self.batch, self.every, self.look
-        rounds = lambda key, carry, start: _rounds(
-            key, self.strategy, self.evaluator, carry, start, *sizes
-        )
-        lifted = jit(self._lift(rounds, (0, 0, None)), out_shardings=cluster.replicated())
+
+        def rounds(keys: jax.Array, carry: tuple, start: jax.Array) -> tuple[tuple, Trials]:
+            one = lambda row: _rounds(row[0], self.strategy, self.evaluator, row[1], start, *sizes)
+            return self._over(one)((keys, carry))
+
+        lifted = jit(rounds, out_shardings=cluster.replicated())
         given = cluster.everywhere((self._keys, carry, jnp.int32(0)))
         self._compiled = lifted.lower(*given).compile()
         self.compile_seconds += time.perf_counter() - started

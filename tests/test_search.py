@@ -1,6 +1,7 @@
 """The loop: one scan, resumable chunks, the folder of a run."""
 
 import csv
+import functools
 import json
 
 import jax
@@ -11,6 +12,8 @@ import pytest
 import jnas
 from jnas import recipes
 from jnas.base import Evaluator, InputError, Space, from_index
+from jnas.evaluators import make_mesh
+from jnas.evaluators.plans import population
 from jnas.runs import RunFolder, check, clock
 
 BITS = Space("bits", np.full(6, 2))
@@ -87,6 +90,14 @@ def test_a_seed_among_many_equals_the_seed_alone():
     many, alone = go(seeds=4, seed=1).history, go().history
     mine = many["seed"] == 3
     assert all(np.array_equal(many[k][mine], alone[k]) for k in alone)
+
+
+def test_seeds_that_take_turns_are_those_side_by_side():
+    turns = functools.partial(population, plan="map", mesh=make_mesh(0))
+    beside, after = go(seeds=3, chunk=20), go(seeds=3, chunk=20, over=turns)
+    assert all(np.array_equal(beside.history[k], after.history[k]) for k in beside.history)
+    states = [jax.tree.map(np.asarray, r.state) for r in (beside, after)]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *states))
 
 
 def test_failed_trials_get_weight_and_score_zero():

@@ -15,6 +15,7 @@ Result: a line for each method, results.csv and collapse.png in the folder --wor
 
 import argparse
 import csv
+import functools
 import inspect
 import io
 import json
@@ -35,13 +36,13 @@ from jnas.analysis import figures
 from jnas.analysis.collapse import collapse_figure
 from jnas.base import InputError, Space
 from jnas.compiling import jit
-from jnas.evaluators import Training, bilevel, make_mesh
+from jnas.evaluators import Training, bilevel, make_mesh, shared_scores, weight_sharing
 from jnas.evaluators.plans import population
 from jnas.files import write_json, write_whole
-from jnas.one_shot import one_shot
+from jnas.history import Result
 from jnas.problems import examples
 from jnas.runs import clock
-from jnas.search import search
+from jnas.search import run, search
 from jnas.supernet_search import weights_of
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
@@ -53,15 +54,29 @@ SKIP = 1  # the number of skip_connect
 STEPS, RATE, CONTROLLER_RATE = 50 * 391, 3e-4, 3.5e-4
 
 
+class Cells(NamedTuple):
+    """What the searches of a method derive.
+
+    cells: of every seed the cells on the way, by their number; the last is what is found.
+    """
+
+    cells: list[list[int]]
+    seconds: float
+    compile_seconds: float
+
+
+Search = Callable[..., Cells]  # of (task, flags, name, folder)
+
+
 class Method(NamedTuple):
     """One method.
 
-    run: `(task, steps) -> (key -> cells int32[t])`, the cells that are derived on the way.
+    find: how it searches.
     published: CIFAR-10 test accuracy and its standard deviation.
     source: of these.
     """
 
-    run: Callable[..., Callable[[jax.Array], jax.Array]]
+    find: Search
     published: tuple[float, float] | None
     source: str = "arXiv 2001.00326v2, table 5"
 
@@ -99,49 +114,89 @@ def norms_of_edges(params: Any) -> Any:
     )
 
 
-def by_gradient(recipe: str, **options: Any) -> Callable[..., Any]:
+def searches(
+    strategy: base.Strategy,
+    evaluator: base.Evaluator,
+    space: Space,
+    evaluations: int,
+    batch: int,
+    flags: argparse.Namespace,
+    name: str,
+    folder: Path,
+    **how: Any,
+) -> Result:
+    """All seeds of a search, spread over the devices; goes on where it was stopped."""
+    over = functools.partial(population, plan="map", mesh=make_mesh(0))
+    seeds = {"seed": flags.seed, "seeds": flags.seeds, "over": over}
+    numbers = {"evaluations": evaluations, "batch": batch}
+    return run(strategy, evaluator, space, workdir=folder, what=name, **numbers, **seeds, **how)
+
+
+def by_gradient(recipe: str, **options: Any) -> Search:
     """A gradient method: the cell of the strongest operations after every so many steps."""
 
-    def run(task: Task, steps: int) -> Callable[[jax.Array], jax.Array]:
-        space = task.net.space
+    def find(task: Task, flags: argparse.Namespace, name: str, folder: Path) -> Cells:
+        space, steps = task.net.space, flags.steps
         make = recipes.GRADIENT[recipe]
         settings = {"learning_rate": RATE * STEPS / steps}
         if "rounds" in inspect.signature(make).parameters:
             settings["rounds"] = steps
-        strategy = make(space, **settings)
         evaluator = bilevel(task.net, task.training(steps), task.fit_on, task.score_on, **options)
 
         def look(carry: tuple, trials: base.Trials) -> base.Trials:
             cell = base.argmax(space, weights_of(space, recipe, carry[0]))
             return trials._replace(arch=cell[None])
 
-        def one(key: jax.Array) -> jax.Array:
-            how: Any = {"steps": steps, "every": task.every, "look": look}
-            _, history = search(key, strategy, evaluator, space, **how)
-            return base.index(space, history.arch)[:, 0]
+        how = {"every": flags.every, "look": look}
+        strategy = make(space, **settings)
+        result = searches(strategy, evaluator, space, steps, 1, flags, name, folder, **how)
+        rows = np.lexsort((result.history["evaluation"], result.history["seed"]))
+        arch = [space.parse(word) for word in result.history["architecture"][rows]]
+        cells = base.index(space, jnp.asarray(np.stack(arch))).reshape(flags.seeds, -1)
+        return Cells(cells.tolist(), result.seconds, result.compile_seconds)
 
-        return one
-
-    return run
+    return find
 
 
-def by_sampling(recipe: str, rate: float = 0.0) -> Callable[..., Any]:
+def by_sampling(recipe: str, rate: float = 0.0) -> Search:
     """A method of two phases: the cell of the best score with the shared weights."""
 
-    def run(task: Task, steps: int) -> Callable[[jax.Array], jax.Array]:
+    def find(task: Task, flags: argparse.Namespace, name: str, folder: Path) -> Cells:
+        space, steps = task.net.space, flags.steps
         settings = {"learning_rate": rate * STEPS / steps} if rate else {}
-        method = recipes.SHARING[recipe](task.net.space, steps=steps, **settings)
+        method = recipes.SHARING[recipe](space, steps=steps, **settings)
+        (stage,) = method.train
+        data_of = task.net, task.training(stage.steps), task.fit_on, task.score_on
+        evaluator = weight_sharing(*data_of, classes=task.classes, **stage.options)
+        numbers = stage.evaluations, stage.batch
+        trained = searches(stage.strategy, evaluator, space, *numbers, flags, name, folder)
 
-        def one(key: jax.Array) -> jax.Array:
-            found = one_shot(
-                key, method, task.net, task.training, task.fit_on, task.score_on,
-                classes=task.classes,
-            )  # fmt: skip
-            return base.index(task.net.space, found.best)[None]
+        def best(row: tuple) -> jax.Array:
+            hashed, (state, shared) = row
+            last = method.find(state)
+            options = {"classes": task.classes, "fit_on": task.fit_on, **last.options}
+            judge = shared_scores(task.net, shared, task.score_on, **options)
+            rounds = last.evaluations // last.batch
+            key = jax.random.fold_in(jax.random.wrap_key_data(hashed), steps)
+            how: Any = {"steps": rounds, "batch": last.batch}
+            _, trials = search(key, last.strategy, judge, space, **how)
+            score = jnp.where(trials.weight > 0, trials.score, -jnp.inf)
+            at = jnp.unravel_index(jnp.argmax(score), score.shape)
+            return base.index(space, jax.tree.map(lambda x: x[at], trials.arch))
 
-        return one
+        keys = [jax.random.key_data(jax.random.key(flags.seed + s)) for s in range(flags.seeds)]
+        state = trained.state
+        if flags.seeds == 1:
+            state = jax.tree.map(lambda x: x[None], state)
+        rows = jnp.stack(keys), state
+        started = time.perf_counter()
+        program = jit(population(best, "map", make_mesh(0))).lower(rows).compile()
+        compiled = time.perf_counter()
+        cells = np.asarray(program(rows))[:, None]
+        seconds = trained.seconds + time.perf_counter() - compiled
+        return Cells(cells.tolist(), seconds, trained.compile_seconds + compiled - started)
 
-    return run
+    return find
 
 
 METHODS = {
@@ -171,12 +226,12 @@ def flags_of(argv: list[str] | None = None) -> argparse.Namespace:
     for name, value, about in (
         ("seeds", 4, "searches of each method"),
         ("seed", 0, "the first of them"),
-        ("steps", 1000, "of the weights"),
+        ("steps", 2000, "of the weights"),
         ("every", 50, "steps between two looks"),
-        ("channels", 8, "C, of the supernet"),
-        ("cells", 1, "N, of the supernet"),
-        ("stages", 1, "of cells; the paper has 3"),
-        ("batch", 64, "images in a step"),
+        ("channels", 4, "C, of the supernet"),
+        ("cells", 3, "N, of the supernet"),
+        ("stages", 3, "of cells"),
+        ("batch", 32, "images in a step"),
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{about} ({value})")
     flags = parser.parse_args(argv)
@@ -204,24 +259,6 @@ def task_of(flags: argparse.Namespace) -> Task:
     )
     splits = (examples(digits, split) for split in (digits.train, digits.validation))
     return Task(net, *splits, digits.num_classes, flags.every, flags.batch)
-
-
-def searched(method: Method, task: Task, flags: argparse.Namespace) -> dict[str, Any]:
-    """All seeds of a method, spread over the devices: the cells `[seeds, t]` and the seconds."""
-    one = method.run(task, flags.steps)
-    words = lambda hashed: one(jax.random.wrap_key_data(hashed))
-    every = population(words, "map", make_mesh(0))
-    keys = [jax.random.key_data(jax.random.key(flags.seed + s)) for s in range(flags.seeds)]
-    started = time.perf_counter()
-    program = jit(every).lower(jnp.stack(keys)).compile()
-    compiled = time.perf_counter()
-    cells = np.asarray(program(jnp.stack(keys)))
-    ended = time.perf_counter()
-    return {
-        "cells": cells.tolist(),
-        "seconds": round(ended - compiled, 2),
-        "compile_seconds": round(compiled - started, 2),
-    }
 
 
 def kept(name: str, flags: argparse.Namespace) -> Path:
@@ -294,12 +331,12 @@ def main(argv: list[str] | None = None) -> int:
     for i, name in enumerate(names):
         file = kept(name, flags)
         if not file.exists():
-            write_json(file, searched(METHODS[name], task, flags))
+            found = METHODS[name].find(task, flags, name, file.with_suffix(""))
+            write_json(file, found._asdict())
             new += 1
         results[name] = json.loads(file.read_text())
         left = (time.perf_counter() - started) / max(new, 1) * (len(names) - i - 1)
-        found = results[name]
-        took = f"{found['seconds']:.0f} s, compiled in {found['compile_seconds']:.0f} s"
+        took = "{seconds:.0f} s, compiled in {compile_seconds:.0f} s".format(**results[name])
         print(f"{i + 1}/{len(names)} {name}: {took}, about {clock(left)} left", file=sys.stderr)
     rows = [row_of(name, found, task.net.space, test) for name, found in results.items()]
     text = io.StringIO()
