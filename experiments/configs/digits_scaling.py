@@ -1,8 +1,9 @@
 """Compound scaling on handwritten digits: which of depth, width and resolution should grow.
 
 Command: jnas scale --config=experiments/configs/digits_scaling.py --workdir=DIR
-Cost: not measured yet.
-Result: not measured yet.
+Cost: 10 minutes on 2 cores with other work beside it, most of it to compile 6 networks.
+Result: 7 triples, which are 5 networks, of validation accuracy 0.992 to 0.997 against 0.983 of the
+  baseline. The best is alpha = 1, beta = 1, gamma = 1.4: digits of 8x8 pixels, shown larger.
 """
 
 from ml_collections import ConfigDict
