@@ -169,7 +169,9 @@ class Space:
 
     def __post_init__(self) -> None:
         fixed = jax.tree.map(lambda c: np.asarray(c, np.int32), self.num_choices)
-        if not jax.tree.leaves(fixed) or any((c < 1).any() for c in jax.tree.leaves(fixed)):
+        if not jax.tree.leaves(fixed):
+            raise InputError(f"space {self.name!r}: there is nothing to choose")
+        if any((c < 1).any() for c in jax.tree.leaves(fixed)):
             raise InputError(f"space {self.name!r}: every place needs at least one choice")
         object.__setattr__(self, "num_choices", fixed)
         if self.describe is notation.derived:

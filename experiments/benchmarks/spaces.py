@@ -32,7 +32,7 @@ from _timing import Parser, compiled, device, main, rounded, say
 
 from jnas import base, nets
 from jnas.base import InputError
-from jnas.evaluators import Examples, Training, train
+from jnas.evaluators import Examples, Training, tasks, train
 from jnas.nets import published
 from jnas.spaces import SPACES, different
 
@@ -41,6 +41,8 @@ BATCH, CANDIDATES, STEPS, EXAMPLES = 10_000, 16, 20, 32
 SMALL: dict[str, Any] = {
     "channels": 4, "cells": 1, "layers": 3, "stages": 1, "classes": 10, "image": 8, "inputs": 1,
 }  # fmt: skip
+# By the axes of the labels: a class for an example, for a token, for a pixel.
+TASKS = {1: tasks.classification, 2: tasks.language_model, 3: tasks.segmentation}
 # What a network needs beside or instead of them, and the shape of one input where it is no image;
 # with `tokens` inputs are ints below that number. One line for a space.
 OTHERS: dict[str, dict[str, Any]] = {
@@ -50,8 +52,13 @@ OTHERS: dict[str, dict[str, Any]] = {
     "nas_bench_101": {"channels": 8, "stacks": 1, "modules": 1},
     "nas_bench_201": {"stages": 1},
     "nasnet": {"blocks": 3, "repeats": 1},
+    "ofa": {"stages": 2},
     "pnas": {"blocks": 3, "repeats": 1},
+    "proxylessnas": {"stages": 2},
     "resnet": {"depths": (1, 2), "widths": ((4, 8), (8, 16)), "kernels": (3, 5), "stem": 4},
+    "series": {"depth": 2, "widths": (8, 12), "length": 16, "features": 12, "shape": (16, 12)},
+    "tc_resnet": {"channels": (4, 6, 8), "length": 16, "features": 8, "shape": (16, 8)},
+    "transformer": {"depth": 2, "vocabulary": 32, "length": 16, "shape": (16,), "tokens": 32},
 }
 
 
@@ -68,16 +75,23 @@ def small(name: str) -> tuple[nets.Net, tuple[int, ...], int]:
     return make(**settings), shape or (image, image, settings.get("inputs", 1)), tokens
 
 
+def outputs(net: nets.Net, key: jax.Array, x: np.ndarray) -> jax.Array:
+    """Of any architecture."""
+    params, state = net.init(key)
+    return net.apply(params, state, base.template(net.space), x)[0]
+
+
 def population(name: str) -> dict[str, Any]:
     """Times the training of a population of small networks."""
     net, shape, tokens = small(name)
     random = np.random.default_rng(0)
     size = (EXAMPLES, *shape)
     x = random.integers(0, tokens, size) if tokens else random.normal(size=size).astype(np.float32)
-    examples = Examples(x, random.integers(0, SMALL["classes"], EXAMPLES).astype(np.int32))
+    *places, classes = jax.eval_shape(lambda key: outputs(net, key, x), jax.random.key(0)).shape
+    examples = Examples(x, random.integers(0, classes, places).astype(np.int32))
     training = Training(optax.sgd(0.05, momentum=0.9), STEPS, EXAMPLES)
-    classes = {"classes": SMALL["classes"]}
-    evaluator = train(net, training, examples, examples, plan="map", **classes)
+    task = TASKS[len(places)](classes)
+    evaluator = train(net, training, examples, examples, plan="map", task=task)
     trials = base.propose(base.sample(net.space, jax.random.key(1), CANDIDATES))
     state = evaluator.init(jax.random.key(2))
     program, seconds = compiled(evaluator.evaluate, jax.random.key(3), trials, state)
