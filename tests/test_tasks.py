@@ -298,6 +298,9 @@ def test_a_space_that_cannot_take_the_data_says_so(
     config = _config({"name": "shapes", "data_dir": folder, "rows": 24, "size": 16})
     with pytest.raises(InputError, match="'mlp' is not for the task segmentation on data 'shapes'"):
         network_of(config)
+    config = _config({"name": "digits", "data_dir": folder}, space="dense", net={"levels": 2})
+    with pytest.raises(InputError, match=r"the task classification on .* outputs of shape \(8, 8,"):
+        network_of(config)
     config = _config({"name": "diabetes", "data_dir": folder}, task={"name": "ctc"})
     with pytest.raises(InputError, match="not one for ctc, which needs series"):
         network_of(config)
