@@ -3,7 +3,7 @@
 Command: python experiments/reproduce/one_shot_nb201.py --table=FILE.npz
   (--methods=darts_first,gdas --seeds=2 --steps=500 for a shorter one)
 Cost: COST
-What it does: every method searches a NAS-Bench-201 supernet on 4,000 images of MNIST at 7x7 pixels
+What it does: every method searches a NAS-Bench-201 supernet on 4,000 images of MNIST at 8x8 pixels
   (--data and --pool for others), several seeds each; the cell that it derives is looked up in the
   table, which has the accuracies of all cells on CIFAR-10, CIFAR-100 and ImageNet16-120 after 200
   epochs. So the images that steer a search are smaller than those of the papers, and its steps
@@ -249,9 +249,15 @@ def flags_of(argv: list[str] | None = None) -> argparse.Namespace:
     return flags
 
 
-def pooled(whole: Examples, side: int) -> Examples:
-    """The images with the mean of every `side` x `side` pixels."""
+def pooled(whole: Examples, side: int, multiple: int) -> Examples:
+    """The images with the mean of every `side` x `side` pixels, with a border of zeros if needed.
+
+    Their height and width are multiples of `multiple`.
+    """
     x = np.asarray(whole.x, np.float32)
+    missing = [-size % (side * multiple) for size in x.shape[1:3]]
+    border = [(m // 2, m - m // 2) for m in missing]
+    x = np.pad(x, ((0, 0), *border, (0, 0)))
     n, height, width, channels = x.shape
     parts = x.reshape(n, height // side, side, width // side, side, channels)
     return whole._replace(x=parts.mean((2, 4)))
@@ -263,18 +269,16 @@ def task_of(flags: argparse.Namespace) -> Task:
     found = data.load(flags.data, validation_fraction=0.5, **folder)
     if found.task != "classification" or len(found.shape) != 3:
         raise InputError(f"--data={flags.data}: images to classify are needed")
-    if found.shape[0] % flags.pool or found.shape[1] % flags.pool:
-        raise InputError(f"--pool={flags.pool}: images have {found.shape[0]} x {found.shape[1]}")
+    splits = (examples(found, split) for split in (found.train, found.validation))
+    parts = [pooled(split, flags.pool, 2 ** (flags.stages - 1)) for split in splits]
     net = nets.nas_bench_201(
         channels=flags.channels,
         cells=flags.cells,
         stages=flags.stages,
         classes=found.num_classes,
-        image=found.shape[0] // flags.pool,
+        image=parts[0].x.shape[1],
         inputs=found.shape[-1],
     )
-    splits = (examples(found, split) for split in (found.train, found.validation))
-    parts = (pooled(split, flags.pool) for split in splits)
     return Task(net, *parts, found.num_classes, flags.every, flags.batch)
 
 
