@@ -1,5 +1,6 @@
 """Benchmarks: the last line is JSON with its keys, jnas and the baseline agree. Never the times."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -8,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from test_tables import NPZ, needs_npz, needs_package
+
+from jnas.spaces import SPACES
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"population": 4, "sample": 2, "evaluations": 12, "seeds": 3, "rounds": 1}
@@ -236,3 +240,13 @@ def test_the_benchmark_of_spaces_has_its_keys_and_the_published_parameters():
     )
     assert cells["population_alive"] > 0
     assert len(found["published"]) >= 4 and all(row["equal"] for row in found["published"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_the_benchmark_of_spaces_can_train_small_networks_of_every_space(monkeypatch, name):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments" / "benchmarks"))
+    evaluator, trials = importlib.import_module("spaces").small_population(name)
+    state = evaluator.init(jax.random.key(0))
+    found, _ = jax.eval_shape(evaluator.evaluate, jax.random.key(1), trials, state)
+    assert found.score.shape == (16,) and "loss" in found.metrics

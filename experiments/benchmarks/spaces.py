@@ -81,18 +81,24 @@ def outputs(net: nets.Net, key: jax.Array, x: np.ndarray) -> jax.Array:
     return net.apply(params, state, base.template(net.space), x)[0]
 
 
-def population(name: str) -> dict[str, Any]:
-    """Times the training of a population of small networks."""
+def small_population(name: str) -> tuple[base.Evaluator, base.Trials]:
+    """How small networks of a space train, and some of them."""
     net, shape, tokens = small(name)
     random = np.random.default_rng(0)
     size = (EXAMPLES, *shape)
     x = random.integers(0, tokens, size) if tokens else random.normal(size=size).astype(np.float32)
     *places, classes = jax.eval_shape(lambda key: outputs(net, key, x), jax.random.key(0)).shape
-    examples = Examples(x, random.integers(0, classes, places).astype(np.int32))
+    scaling = {"mean": None} if tokens else {}
+    examples = Examples(x, random.integers(0, classes, places).astype(np.int32), **scaling)
     training = Training(optax.sgd(0.05, momentum=0.9), STEPS, EXAMPLES)
     task = TASKS[len(places)](classes)
     evaluator = train(net, training, examples, examples, plan="map", task=task)
-    trials = base.propose(base.sample(net.space, jax.random.key(1), CANDIDATES))
+    return evaluator, base.propose(base.sample(net.space, jax.random.key(1), CANDIDATES))
+
+
+def population(name: str) -> dict[str, Any]:
+    """Times the training of a population of small networks."""
+    evaluator, trials = small_population(name)
     state = evaluator.init(jax.random.key(2))
     program, seconds = compiled(evaluator.evaluate, jax.random.key(3), trials, state)
     started = time.perf_counter()
