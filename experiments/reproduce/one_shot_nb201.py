@@ -226,19 +226,30 @@ def flags_of(argv: list[str] | None = None) -> argparse.Namespace:
     for name, value, about in (
         ("seeds", 4, "searches of each method"),
         ("seed", 0, "the first of them"),
-        ("steps", 1000, "of the weights"),
+        ("steps", 600, "of the weights"),
         ("every", 50, "steps between two looks"),
         ("channels", 4, "C, of the supernet"),
         ("cells", 3, "N, of the supernet"),
         ("stages", 3, "of cells"),
         ("batch", 32, "images in a step"),
+        ("images", 384, "that train the weights; with --steps and --batch this makes 50 epochs"),
         ("pool", 4, "pixels along each axis whose mean is one, so that images are small"),
     ):
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{about} ({value})")
     parser.add_argument("--data", default="mnist_5k", help="a data set of images (mnist_5k)")
     parser.add_argument("--data_dir", help="the folder of TFDS data sets")
     flags = parser.parse_args(argv)
-    for name in ("seeds", "steps", "every", "channels", "cells", "stages", "batch", "pool"):
+    for name in (
+        "seeds",
+        "steps",
+        "every",
+        "channels",
+        "cells",
+        "stages",
+        "batch",
+        "images",
+        "pool",
+    ):
         if getattr(flags, name) < 1:
             raise InputError(f"--{name}={getattr(flags, name)}: it has to be at least 1")
     if flags.steps % flags.every:
@@ -269,7 +280,8 @@ def task_of(flags: argparse.Namespace) -> Task:
     found = data.load(flags.data, validation_fraction=0.5, **folder)
     if found.task != "classification" or len(found.shape) != 3:
         raise InputError(f"--data={flags.data}: images to classify are needed")
-    splits = (examples(found, split) for split in (found.train, found.validation))
+    first = jax.tree.map(lambda part: part[: flags.images], found.train)
+    splits = (examples(found, split) for split in (first, found.validation))
     parts = [pooled(split, flags.pool, 2 ** (flags.stages - 1)) for split in splits]
     net = nets.nas_bench_201(
         channels=flags.channels,
@@ -285,7 +297,15 @@ def task_of(flags: argparse.Namespace) -> Task:
 def kept(name: str, flags: argparse.Namespace) -> Path:
     """The file of a finished method; another setting is another file."""
     numbers = (flags.seeds, flags.seed, flags.steps, flags.every)
-    shape = (flags.channels, flags.cells, flags.stages, flags.batch, flags.data, flags.pool)
+    shape = (
+        flags.channels,
+        flags.cells,
+        flags.stages,
+        flags.batch,
+        flags.data,
+        flags.images,
+        flags.pool,
+    )
     return Path(flags.workdir) / f"{name}_{'-'.join(map(str, numbers + shape))}.json"
 
 
