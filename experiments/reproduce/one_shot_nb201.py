@@ -229,7 +229,7 @@ def flags_of(argv: list[str] | None = None) -> argparse.Namespace:
         ("steps", 600, "of the weights"),
         ("every", 50, "steps between two looks"),
         ("channels", 4, "C, of the supernet"),
-        ("cells", 3, "N, of the supernet"),
+        ("cells", 5, "N, of the supernet"),
         ("stages", 3, "of cells"),
         ("batch", 32, "images in a step"),
         ("images", 384, "that train the weights; with --steps and --batch this makes 50 epochs"),
