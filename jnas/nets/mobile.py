@@ -11,6 +11,7 @@ from flax import nnx
 
 from jnas.base import InputError
 from jnas.nets.choices import Repeat
+from jnas.nets.counting import count_params
 from jnas.nets.elastic import ElasticDepthwise, Resized
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle, lecun_uniform
@@ -30,7 +31,7 @@ from jnas.spaces.compound import efficientnet as _efficientnet
 from jnas.spaces.mobile import mobile_space
 from jnas.spaces.mobile_blocks import Family, Network, Settings, hidden_channels, settings, squeezed
 from jnas.spaces.mobile_families import FAMILIES
-from jnas.spaces.mobile_networks import published
+from jnas.spaces.mobile_networks import NETWORKS, published
 from jnas.spaces.mobile_registry import of_settings, single_network
 from jnas.spaces.mobile_stages import LAYER, Mobile, Stage, joins, places
 
@@ -366,3 +367,20 @@ mobilenet_v3 = of_settings(FAMILIES["mobilenet_v3"], mobile)
 ofa = of_settings(FAMILIES["ofa"], mobile)
 proxylessnas = of_settings(FAMILIES["proxylessnas"], mobile)
 efficientnet = of_settings(_efficientnet, mobile)
+
+
+def _counted(name: str) -> Callable[[], Any]:
+    """The parameters of a published network, on the network itself."""
+
+    def params() -> Any:
+        net = mobile_network(name)
+        return count_params(net, {"network": np.int32(0)})
+
+    return params
+
+
+PUBLISHED = tuple(
+    (name, _counted(name), paper.params, f"{paper.source}, {paper.paper}")
+    for name, paper in NETWORKS.items()
+    if paper.params is not None
+)
