@@ -128,8 +128,8 @@ def test_the_size_of_a_space_is_exact_however_large() -> None:
 
 
 def test_a_place_without_choices_is_refused() -> None:
-    for bad in (np.array([2, 0]), {}):
-        with pytest.raises(InputError, match="at least one choice"):
+    for bad, told in ((np.array([2, 0]), "at least one choice"), ({}, "nothing to choose")):
+        with pytest.raises(InputError, match=told):
             Space("bad", bad)
 
 

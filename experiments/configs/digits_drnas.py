@@ -2,7 +2,7 @@
 
 Command: jnas search --config=experiments/configs/digits_drnas.py --workdir=DIR
 Cost: about 5 minutes on 2 cores, most of it compiling.
-Result: test_accuracy of 0.98.
+Result: test_accuracy of 0.98 to 0.99.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Command: jnas search --config=experiments/configs/digits_pc_darts.py --workdir=DIR
 Cost: 4 to 5 minutes on 2 cores, most of it compiling.
-Result: test_accuracy of 0.98 to 0.99.
+Result: test_accuracy of 0.975 to 0.99.
 """
 
 from ml_collections import ConfigDict
