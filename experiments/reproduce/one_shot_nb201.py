@@ -52,6 +52,9 @@ SKIP = 1  # the number of skip_connect
 # The paper searches for 50 epochs of 391 steps with a rate of 3e-4 for the architecture, 3.5e-4 for
 # ENAS' controller. With a part of the steps the rate is as much higher: the way is as long.
 STEPS, RATE, CONTROLLER_RATE = 50 * 391, 3e-4, 3.5e-4
+# Cells that a method of two phases scores with the shared weights: select_num in AutoDL-Projects,
+# exps/NAS-Bench-201-algos. SPOS' evolution gets as many, and ENAS' controller draws its own number.
+SCORED = 100
 
 
 class Cells(NamedTuple):
@@ -158,12 +161,12 @@ def by_gradient(recipe: str, **options: Any) -> Search:
     return find
 
 
-def by_sampling(recipe: str, rate: float = 0.0) -> Search:
+def by_sampling(recipe: str, rate: float = 0.0, **options: Any) -> Search:
     """A method of two phases: the cell of the best score with the shared weights."""
 
     def find(task: Task, flags: argparse.Namespace, name: str, folder: Path) -> Cells:
         space, steps = task.net.space, flags.steps
-        settings = {"learning_rate": rate * STEPS / steps} if rate else {}
+        settings = {**options, **({"learning_rate": rate * STEPS / steps} if rate else {})}
         method = recipes.SHARING[recipe](space, steps=steps, **settings)
         (stage,) = method.train
         data_of = task.net, task.training(stage.steps), task.fit_on, task.score_on
@@ -204,9 +207,9 @@ METHODS = {
     "darts_second": Method(by_gradient("darts", order="finite"), (54.30, 0.0)),
     "gdas": Method(by_gradient("gdas", sparse=True), (93.61, 0.09)),
     "drnas": Method(by_gradient("drnas"), (94.36, 0.0), "arXiv 2006.10355, table 4"),
-    "rs_ws": Method(by_sampling("rs_ws"), (87.66, 1.69)),
-    "enas": Method(by_sampling("enas", rate=CONTROLLER_RATE), (53.89, 0.58)),
-    "spos": Method(by_sampling("spos"), None),
+    "rs_ws": Method(by_sampling("rs_ws", evaluations=SCORED, batch=20), (87.66, 1.69)),
+    "enas": Method(by_sampling("enas", rate=CONTROLLER_RATE, derive=SCORED), (53.89, 0.58)),
+    "spos": Method(by_sampling("spos", population=20, generations=SCORED // 20), None),
 }
 
 
