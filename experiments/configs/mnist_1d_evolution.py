@@ -4,7 +4,7 @@ Command: jnas search --config=experiments/configs/mnist_1d_evolution.py --workdi
 Needs: pip install --no-deps mnist1d
 Cost: about 2 minutes on 2 cores, by what a share of them took.
 Result: validation accuracy of 0.637, where the median of the first 24, which are random, is 0.346;
-    test_accuracy of 0.706.
+    test_accuracy of 0.71.
 """
 
 from ml_collections import ConfigDict

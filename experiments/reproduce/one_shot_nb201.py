@@ -53,7 +53,7 @@ SKIP = 1  # the number of skip_connect
 # ENAS' controller. With a part of the steps the rate is as much higher: the way is as long.
 STEPS, RATE, CONTROLLER_RATE = 50 * 391, 3e-4, 3.5e-4
 # Cells that a method of two phases scores with the shared weights: select_num in AutoDL-Projects,
-# exps/NAS-Bench-201-algos. SPOS' evolution gets as many, and ENAS' controller draws its own number.
+# exps/NAS-Bench-201-algos, quoted from memory. SPOS' evolution gets as many.
 SCORED = 100
 
 
