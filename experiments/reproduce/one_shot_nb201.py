@@ -92,7 +92,6 @@ class Task(NamedTuple):
     fit_on: Any
     score_on: Any
     classes: int
-    every: int
     batch: int
 
     def training(self, steps: int) -> Training:
@@ -176,19 +175,19 @@ def by_sampling(recipe: str, rate: float = 0.0, **options: Any) -> Search:
         trained = searches(stage.strategy, evaluator, space, *numbers, flags, name, folder)
 
         def best(row: tuple) -> jax.Array:
-            hashed, (state, shared) = row
+            key, (state, shared) = row
             last = method.find(state)
             options = {"classes": task.classes, "fit_on": task.fit_on, **last.options}
             judge = shared_scores(task.net, shared, task.score_on, **options)
             rounds = last.evaluations // last.batch
-            key = jax.random.fold_in(jax.random.wrap_key_data(hashed), steps)
+            key = jax.random.fold_in(key, steps)
             how: Any = {"steps": rounds, "batch": last.batch}
             _, trials = search(key, last.strategy, judge, space, **how)
             score = jnp.where(trials.weight > 0, trials.score, -jnp.inf)
             at = jnp.unravel_index(jnp.argmax(score), score.shape)
             return base.index(space, jax.tree.map(lambda x: x[at], trials.arch))
 
-        keys = [jax.random.key_data(jax.random.key(flags.seed + s)) for s in range(flags.seeds)]
+        keys = [jax.random.key(flags.seed + s) for s in range(flags.seeds)]
         state = trained.state
         if flags.seeds == 1:
             state = jax.tree.map(lambda x: x[None], state)
@@ -214,6 +213,19 @@ METHODS = {
 }
 
 
+COUNTS = (  # flags of at least 1: name, default, what it is
+    ("seeds", 4, "searches of each method"),
+    ("steps", 600, "of the weights"),
+    ("every", 50, "steps between two looks"),
+    ("channels", 4, "C, of the supernet"),
+    ("cells", 5, "N, of the supernet"),
+    ("stages", 3, "of cells"),
+    ("batch", 32, "images in a step"),
+    ("images", 384, "that train the weights; with --steps and --batch this makes 50 epochs"),
+    ("pool", 4, "pixels along each axis whose mean is one, so that images are small"),
+)
+
+
 class Parser(argparse.ArgumentParser):
     """Flags; a wrong one is an `InputError`."""
 
@@ -227,33 +239,13 @@ def flags_of(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--table", required=True, help="the path of an .npz")
     parser.add_argument("--workdir", default="runs/one_shot_nb201")
     parser.add_argument("--methods", default=",".join(METHODS), help="some of them")
-    for name, value, about in (
-        ("seeds", 4, "searches of each method"),
-        ("seed", 0, "the first of them"),
-        ("steps", 600, "of the weights"),
-        ("every", 50, "steps between two looks"),
-        ("channels", 4, "C, of the supernet"),
-        ("cells", 5, "N, of the supernet"),
-        ("stages", 3, "of cells"),
-        ("batch", 32, "images in a step"),
-        ("images", 384, "that train the weights; with --steps and --batch this makes 50 epochs"),
-        ("pool", 4, "pixels along each axis whose mean is one, so that images are small"),
-    ):
+    parser.add_argument("--seed", type=int, default=0, help="the first of them (0)")
+    for name, value, about in COUNTS:
         parser.add_argument(f"--{name}", type=int, default=value, help=f"{about} ({value})")
     parser.add_argument("--data", default="mnist_5k", help="a data set of images (mnist_5k)")
     parser.add_argument("--data_dir", help="the folder of TFDS data sets")
     flags = parser.parse_args(argv)
-    for name in (
-        "seeds",
-        "steps",
-        "every",
-        "channels",
-        "cells",
-        "stages",
-        "batch",
-        "images",
-        "pool",
-    ):
+    for name, *_ in COUNTS:
         if getattr(flags, name) < 1:
             raise InputError(f"--{name}={getattr(flags, name)}: it has to be at least 1")
     if flags.steps % flags.every:
@@ -295,7 +287,7 @@ def task_of(flags: argparse.Namespace) -> Task:
         image=parts[0].x.shape[1],
         inputs=found.shape[-1],
     )
-    return Task(net, *parts, found.num_classes, flags.every, flags.batch)
+    return Task(net, *parts, found.num_classes, flags.batch)
 
 
 def kept(name: str, flags: argparse.Namespace) -> Path:
