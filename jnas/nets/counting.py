@@ -1,6 +1,7 @@
 """Parameters and multiply-adds, counted on the network itself."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -94,6 +95,16 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
         return total
 
     return jnp.sum(visit(net.module(), _Above()))
+
+
+def params_of(make: Callable[[], Net], text: str) -> Callable[[], jax.Array]:
+    """What counts the parameters of an architecture in its notation, on the net that it builds."""
+
+    def params() -> jax.Array:
+        net = make()
+        return count_params(net, net.space.parse(text))
+
+    return params
 
 
 def _kept(shape: tuple[int, ...], axes: tuple) -> Any:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from flax import nnx
 
 from jnas.base import InputError
 from jnas.nets.choices import Repeat
-from jnas.nets.counting import count_params
+from jnas.nets.counting import params_of
 from jnas.nets.elastic import ElasticDepthwise, Resized
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle, lecun_uniform
@@ -369,18 +370,13 @@ proxylessnas = of_settings(FAMILIES["proxylessnas"], mobile)
 efficientnet = of_settings(_efficientnet, mobile)
 
 
-def _counted(name: str) -> Callable[[], Any]:
-    """The parameters of a published network, on the network itself."""
-
-    def params() -> Any:
-        net = mobile_network(name)
-        return count_params(net, {"network": np.int32(0)})
-
-    return params
-
-
 PUBLISHED = tuple(
-    (name, _counted(name), paper.params, f"{paper.source}, {paper.paper}")
+    (
+        name,
+        params_of(partial(mobile_network, name), f"network={name}"),
+        paper.params,
+        f"{paper.source}, {paper.paper}",
+    )
     for name, paper in NETWORKS.items()
     if paper.params is not None
 )

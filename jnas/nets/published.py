@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 import jnas.nets
 from jnas.nets.cells import nas_bench_201
-from jnas.nets.counting import count_params
+from jnas.nets.counting import params_of
 from jnas.nets.darts import darts
-from jnas.nets.functional import Net
 
 
 class Published(NamedTuple):
@@ -30,40 +29,32 @@ class Published(NamedTuple):
     source: str
 
 
-def _of(make: Callable[[], Net], text: str) -> Callable[[], Any]:
-    """The parameters of an architecture given as text."""
-
-    def params() -> Any:
-        net = make()
-        return count_params(net, net.space.parse(text))
-
-    return params
-
-
 _BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|"
 _BEST += "nor_conv_1x1~2|"  # the cell of the best validation accuracy on CIFAR-10
 PUBLISHED: tuple[Published, ...] = (
     Published(
         "DARTS_V2",
-        _of(lambda: darts(36, 20, 10, 32, 3), "DARTS_V2"),
+        params_of(lambda: darts(36, 20, 10, 32, 3), "DARTS_V2"),
         3_349_342,
         "printed by the code of arXiv 1806.09055 for CIFAR-10",
     ),
     Published(
         "P_DARTS",
-        _of(lambda: darts(36, 20, 10, 32, 3), "P_DARTS"),
+        params_of(lambda: darts(36, 20, 10, 32, 3), "P_DARTS"),
         3_433_798,
         "printed by the code of arXiv 1904.12760 for CIFAR-10",
     ),
     Published(
         "NAS-Bench-201 cell 6111",
-        _of(nas_bench_201, _BEST),
+        params_of(nas_bench_201, _BEST),
         1_073_466,
         "the table of arXiv 2001.00326 for CIFAR-10",
     ),
     Published(
         "NAS-Bench-201 cell 1462",
-        _of(nas_bench_201, _BEST.replace("skip_connect", "nor_conv_3x3").replace("1x1", "3x3")),
+        params_of(
+            nas_bench_201, _BEST.replace("skip_connect", "nor_conv_3x3").replace("1x1", "3x3")
+        ),
         1_531_546,
         "the table of arXiv 2001.00326 for CIFAR-10",
     ),

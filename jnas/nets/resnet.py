@@ -1,6 +1,7 @@
 """Residual networks whose depth, width, kernel and kind of block the architecture chooses."""
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from jnas import spaces
 from jnas.base import InputError
 from jnas.nets import ops
 from jnas.nets.choices import OneOf, Repeat
-from jnas.nets.counting import count_params
+from jnas.nets.counting import params_of
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle
 from jnas.nets.narrow import ConvNorm, NarrowLinear, Width
@@ -205,12 +206,10 @@ def _values(made: Residual, arch: Any) -> dict[str, Any]:
     return values
 
 
-def _published(name: str, params: int) -> tuple:
-    def found() -> Any:
-        net = resnet(depths=(1, 2, 3, 4, 6), widths=((64,), (128,), (256,), (512,)), kernels=(3,))
-        return count_params(net, net.space.parse(name))
-
-    return name, found, params, "torchvision, arXiv 1512.03385"
-
-
-PUBLISHED = (_published("RESNET_18", 11_689_512), _published("RESNET_50", 25_557_032))
+_of_paper = functools.partial(
+    resnet, depths=(1, 2, 3, 4, 6), widths=((64,), (128,), (256,), (512,)), kernels=(3,)
+)
+PUBLISHED = tuple(
+    (name, params_of(_of_paper, name), params, "torchvision, arXiv 1512.03385")
+    for name, params in (("RESNET_18", 11_689_512), ("RESNET_50", 25_557_032))
+)
