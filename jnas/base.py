@@ -140,7 +140,8 @@ class Space:
         architecture, and one that is valid stays as it is. Needed where not all are valid.
       describe: `arch -> str` in the field's own notation; `parse` is its inverse and raises
         `InputError`. By default both are derived from `num_choices` and `labels`.
-      labels: a pytree like `num_choices` (or None) with the names of the choices of every leaf.
+      labels: a pytree like `num_choices` (or None) with the names of the choices of every leaf, or
+        where they differ those of every place of it.
       order: int32[size] or None; the mixed-radix number of the architecture at each index, where
         the field numbers the space in an order of its own.
       counts: functions `arch -> number` by name, such as `params` and `flops`, all jittable.

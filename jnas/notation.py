@@ -17,8 +17,14 @@ class Place(NamedTuple):
 
     name: str  # its path, empty where the space is a single array
     counts: np.ndarray  # choices at each entry
-    labels: tuple[str, ...]  # a word for each choice
+    labels: tuple[tuple[str, ...], ...]  # of every entry, a word for each of its choices
     digits: bool  # written without commas
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """The words that all entries have, some of them perhaps the first few only; else none."""
+        longest = max(self.labels, key=len)
+        return longest if all(longest[: len(w)] == w for w in self.labels) else ()
 
 
 def derived(_: Any) -> NoReturn:
@@ -27,7 +33,15 @@ def derived(_: Any) -> NoReturn:
 
 
 def places(num_choices: Any, labels: Any) -> list[Place]:
-    """The leaves of a space, with their labels where it has some."""
+    """The leaves of a space, with their labels where it has some.
+
+    Args:
+      num_choices: of the space.
+      labels: of the space. A leaf is None, or a row of words, or such a row for each of its places.
+
+    Raises:
+      InputError: a label that cannot be told from what is around it, or too few of them.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(num_choices)
     named: list[Any] = [None] * len(leaves)
     if labels is not None:
@@ -35,12 +49,16 @@ def places(num_choices: Any, labels: Any) -> list[Place]:
     made = []
     for (path, counts), words in zip(leaves, named, strict=True):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        most = int(counts.max())
-        fixed = tuple(str(w) for w in (words or range(most)))
-        odd = [w for w in fixed if not w or any(c in w for c in " ,[]")]
+        many = np.ravel(counts).tolist()
+        apart = bool(words) and isinstance(words[0], tuple | list)
+        rows = words if apart else [words or range(max(many))] * len(many)
+        if len(rows) != len(many) or any(len(r) < n for r, n in zip(rows, many, strict=True)):
+            raise InputError(f"labels {words!r}: {name or 'the space'} has {counts} choices")
+        fixed = tuple(tuple(map(str, row[:n])) for row, n in zip(rows, many, strict=True))
+        odd = [w for row in fixed for w in row if not w or any(c in w for c in " ,[]")]
         if odd:
             raise InputError(f"label {odd[0]!r}: a label is a word without space, comma or bracket")
-        made.append(Place(name, counts, fixed, not words and most <= 10))
+        made.append(Place(name, counts, fixed, not words and max(many) <= 10))
     return made
 
 
@@ -86,7 +104,8 @@ def describe(places: list[Place], leaves: list[Any]) -> str:
     """An architecture as text."""
     parts = []
     for place, leaf in zip(places, leaves, strict=True):
-        words = [place.labels[i] for i in np.ravel(np.asarray(leaf)).tolist()]
+        chosen = np.ravel(np.asarray(leaf)).tolist()
+        words = [labels[i] for labels, i in zip(place.labels, chosen, strict=True)]
         text = f"[{('' if place.digits else ',').join(words)}]" if place.counts.ndim else words[0]
         parts.append(f"{place.name}={text}" if place.name else text)
     return " ".join(parts)
@@ -114,12 +133,12 @@ def parse(places: list[Place], text: str) -> list[np.ndarray]:
             items = list(bare) if place.digits else bare.split(",")
         if not word.startswith(prefix) or len(items) != place.counts.size:
             raise InputError(f"architecture {text!r}: {word!r} does not fit the form {form}")
-        for item, count in zip(items, np.ravel(place.counts).tolist(), strict=True):
-            if item not in place.labels[:count]:
-                allowed = ", ".join(place.labels[:count])
+        codes = []
+        for item, labels in zip(items, place.labels, strict=True):
+            if item not in labels:
                 raise InputError(
-                    f"architecture {text!r}: unknown choice {item!r}; allowed: {allowed}"
+                    f"architecture {text!r}: unknown choice {item!r}; allowed: {', '.join(labels)}"
                 )
-        codes = np.asarray([place.labels.index(item) for item in items], np.int32)
-        leaves.append(codes.reshape(place.counts.shape))
+            codes.append(labels.index(item))
+        leaves.append(np.asarray(codes, np.int32).reshape(place.counts.shape))
     return leaves

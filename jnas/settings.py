@@ -2,10 +2,12 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from ml_collections import ConfigDict
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from jnas.base import InputError
 
@@ -35,7 +37,25 @@ def call(kind: str, f: Callable, /, *args: Any, **kwargs: Any) -> Any:
     missing = [k for k in needed if k not in kwargs and takes[k].kind != takes[k].VAR_KEYWORD]
     if missing:
         raise InputError(f"{kind}.{missing[0]} is missing")
+    for name, value in kwargs.items():
+        hint = takes[name].annotation
+        if isinstance(hint, str) or hint is inspect.Parameter.empty:
+            continue
+        kinds = (hint, *get_args(hint))
+        try:
+            check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+            fits = not isinstance(value, bool) or bool in kinds or not {int, float} & {*kinds}
+        except TypeCheckError:
+            fits = False
+        if not fits:
+            raise InputError(f"{kind}.{name}={value!r}: {_words(hint)} is needed")
     return f(*args, **kwargs)
+
+
+def _words(hint: Any) -> str:
+    """A type as Python writes it, without its modules."""
+    text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return re.sub(r"\b(?:\w+\.)+", "", text)
 
 
 def section(config: ConfigDict, name: str) -> dict[str, Any]:

@@ -354,9 +354,9 @@ def _words(supernet: Supernet) -> list[tuple[str, tuple[str, ...]]]:
     """The word for each place, and those for its choices."""
     space = supernet.net.space
     labels = [
-        place.labels[:count]
+        labels
         for place in notation.places(space.num_choices, space.labels)
-        for count in np.ravel(place.counts).tolist()
+        for labels in place.labels
     ]
     return list(zip(supernet.places, labels, strict=True))
 

@@ -41,6 +41,11 @@ SPACES = {
         {"op": np.array([3, 2]), "act": 2},
         labels={"op": ("none", "conv-3x3", "a=b"), "act": ("relu", "silu")},
     ),
+    "labels of places": Space(
+        "labels of places",
+        {"wide": np.array([2, 3]), "act": 2},
+        labels={"wide": ((8, 16), (16, 8, 32)), "act": None},
+    ),
 }
 every = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
 
@@ -183,6 +188,7 @@ def test_the_text_of_any_architecture_of_any_space_reads_back(
         ("vector", "[009]", "unknown choice '9'; allowed: 0, 1, 2, 3"),
         ("vector", "x=[000]", "does not fit the form"),
         ("labels", "act=gelu op=[none,none]", "unknown choice 'gelu'; allowed: relu, silu"),
+        ("labels of places", "act=0 wide=[8,64]", "unknown choice '64'; allowed: 16, 8, 32"),
         ("labels", "act=relu op=[none,a=b]", "unknown choice 'a=b'; allowed: none, conv-3x3"),
         ("many digits", "wide=[12,0]", "unknown choice '12'"),
     ],

@@ -242,8 +242,14 @@ def test_multiply_adds_of_residual_networks_are_the_published_ones() -> None:
     ("text", "told"),
     [
         ("RESNET_101", "unknown choice '23'"),
-        ("block=basic depth=[2,2,2,2] kernel=[3,3,3,3] width=[64,128,256]", "of 4 stages"),
-        ("block=basic depth=[2,2,2,2] kernel=[3,3,3,3] width=[65,128,256,512]", "width '65'"),
+        (
+            "block=basic depth=[2,2,2,2] kernel=[3,3,3,3] width=[64,128,256]",
+            "does not fit the form block=",
+        ),
+        (
+            "block=basic depth=[2,2,2,2] kernel=[3,3,3,3] width=[65,128,256,512]",
+            "choice '65'; allowed: 48, 64, 80",
+        ),
         ("block=big depth=[2,2,2,2] kernel=[3,3,3,3] width=[64,128,256,512]", "choice 'big'"),
     ],
 )

@@ -70,9 +70,32 @@ def test_a_space_of_ones_own_by_module_and_function(
     assert described(capsys, f"{module}:bits")["choice"] == "5 times one of 2: 0, 1"
 
 
+def test_choices_have_the_words_of_every_place(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del here
+    found = described(capsys, "ofa")
+    assert found["depth"] == "5 times one of 3: r2, r3, r4"
+    assert found["kernel"] == "20 times one of 3: k3, k5, k7"
+    found = described(capsys, "resnet", "--widths=((8, 16), (16, 32), (32, 48))")
+    assert found["width"] == "3 times one of 2: 8, 16; 16, 32; 32, 48"
+    found = described(capsys, "mobilenet_v2")
+    assert found["width"] == "7 times one of 3: c12, c16, c20; c20, c24, c32; ...; c240, c320, c400"
+    assert found["depth"].startswith("7 times one of 2 to 3: r1, r2; r1, r2, r3; ")
+
+
+def test_counts_beyond_32_bits_are_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arch = "block=bottleneck depth=[6,6,6,6] kernel=[7,7,7,7] width=[80,160,320,640]"
+    found = described(capsys, "resnet", f"--arch={arch}")
+    assert int(found["flops"].replace(",", "")) > 2**32 and (here / "resnet.png").exists()
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [
+        ("mobilenet_v2 --image=(96,128)", "space.image=(96, 128): int | None is needed"),
+        ("mlp --widths=(8,'x')", "space.widths=(8, 'x'): Sequence[int] is needed"),
+        ("series --depth=True", "space.depth=True: int is needed"),
         ("", "which space? allowed: amoebanet, "),
         ("nas_bench_999", "unknown space 'nas_bench_999'; allowed:"),
         ("mlp darts", "unexpected argument 'darts'"),

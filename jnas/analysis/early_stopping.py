@@ -1,11 +1,10 @@
 """When a gradient search should have stopped, from what was recorded at each of its epochs."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import notation
 from jnas.base import Architecture, InputError, Space
 
 
@@ -54,16 +53,12 @@ def skip_connections(space: Space, arch: Architecture, label: str = "skip_connec
     Raises:
       InputError: no label of the space has that name.
     """
-    plain = lambda x: x is None or isinstance(x, tuple | list)
-    counts = jax.tree.leaves(space.num_choices)
-    words: list[Any] = [None] * len(counts)
-    if space.labels is not None:
-        words = jax.tree.leaves(space.labels, is_leaf=plain)
     found: list[jax.Array] = []
-    for x, c, names in zip(jax.tree.leaves(arch), counts, words, strict=True):
-        if names and label in names:
-            places = tuple(range(jnp.ndim(x) - c.ndim, jnp.ndim(x)))
-            hit = jnp.asarray(x) == tuple(names).index(label)
+    rows = notation.places(space.num_choices, space.labels)
+    for x, row in zip(jax.tree.leaves(arch), rows, strict=True):
+        if label in row.common:
+            places = tuple(range(jnp.ndim(x) - row.counts.ndim, jnp.ndim(x)))
+            hit = jnp.asarray(x) == row.common.index(label)
             found.append(jnp.sum(hit, places, dtype=jnp.int32))
     if not found:
         raise InputError(f"space {space.name!r} has no operation {label!r}")

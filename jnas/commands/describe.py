@@ -3,6 +3,7 @@
 import ast
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,21 @@ def lines(space: Space, arch: Any) -> list[str]:
         many = place.counts.ravel()
         each = f"{many.min()}" if (many == many[0]).all() else f"{many.min()} to {many.max()}"
         times = f"{'x'.join(map(str, place.counts.shape))} times " if place.counts.ndim else ""
-        words = place.labels[: many.max()]
-        said = ", ".join(words if len(words) <= 12 else (*words[:5], "...", words[-1]))
-        rows.append((f"  {place.name or 'choice'}", f"{times}one of {each}: {said}"))
+        kinds = [place.common] if place.common else list(dict.fromkeys(place.labels))
+        said = _some([", ".join(_some(words, 12)) for words in kinds], 6)
+        rows.append((f"  {place.name or 'choice'}", f"{times}one of {each}: {'; '.join(said)}"))
     rows.append(("example", space.describe(arch)))
     rows += [(f"  {name}", _number(count(arch))) for name, count in space.counts.items()]
     return [f"{a:16s}{b}" if len(a) < 16 else f"{a}  {b}" for a, b in rows]
 
 
+def _some(words: Sequence[str], most: int) -> Sequence[str]:
+    """The words, or the first and the last of them where they are too many."""
+    return words if len(words) <= most else (*words[: most // 2 - 1], "...", words[-1])
+
+
 def _number(n: Any) -> str:
+    n = n if isinstance(n, int) else float(n)
     whole = int(n)
     if whole != n:
         return f"{float(n):.6g}"

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnas import notation
 from jnas.base import InputError, Space, Strategy, Trials
 from jnas.links.relaxed import (
     Schedule,
@@ -95,15 +96,10 @@ def drop_operations(space: Space, rates: Mapping[str, Schedule]) -> Strategy:
 
 
 def _labels(space: Space) -> list[tuple[str, ...]]:
-    """The words for the choices of every leaf; numbers where the space has none."""
-    counts = jax.tree.leaves(space.num_choices)
-    named: list[Any] = [None] * len(counts)
-    if space.labels is not None:
-        plain = lambda x: x is None or isinstance(x, tuple | list)
-        named = jax.tree.leaves(space.labels, is_leaf=plain)
+    """The words for the choices of every leaf; numbers where its places have not the same."""
     return [
-        tuple(str(w) for w in (words or range(int(c.max()))))
-        for words, c in zip(named, counts, strict=True)
+        place.common or tuple(map(str, range(place.counts.max())))
+        for place in notation.places(space.num_choices, space.labels)
     ]
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jnas import links
+from jnas import links, notation
 from jnas.base import InputError, Space, Strategy, chain
 from jnas.errors import positive
 
@@ -274,7 +274,8 @@ def p_darts(
     rests = lambda count: within(count)[1] < rest
     clipped = optax.chain(optax.clip_by_global_norm(5.0), _adam(learning_rate, weight_decay))
     drops = []
-    if any("skip_connect" in words for words in _words(space)):
+    places = notation.places(space.num_choices, space.labels)
+    if any("skip_connect" in place.common for place in places):
         drops = [links.drop_operations(space, {"skip_connect": rate})]
     return chain(
         links.descend(space, clipped),
@@ -364,13 +365,6 @@ def _adam(
         raise InputError(f"weight_decay={weight_decay}: a number of at least 0 is needed")
     adam = optax.adam(learning_rate, b1=b1)
     return optax.chain(optax.add_decayed_weights(weight_decay), adam) if weight_decay else adam
-
-
-def _words(space: Space) -> list[Sequence[str]]:
-    """The labels of every leaf that has some."""
-    plain = lambda x: x is None or isinstance(x, tuple | list)
-    found = jax.tree.leaves(space.labels, is_leaf=plain) if space.labels is not None else []
-    return [words for words in found if words]
 
 
 GRADIENT: dict[str, Callable[..., Strategy]] = {

@@ -27,14 +27,15 @@ def mobile_space(spec: Mobile) -> Space:
     """
     check(spec)
     reader = Reader(spec)
-    choices: dict[str, Any] = {
-        name: np.asarray([len(p.words) for p in many]) for name, many in reader.places.items()
-    }
+    labels: dict[str, Any] = {name: [p.words for p in many] for name, many in reader.places.items()}
+    choices = {name: np.asarray([len(w) for w in words]) for name, words in labels.items()}
     if len(spec.images) > 1:
         choices["image"] = np.asarray(len(spec.images))
+        labels["image"] = [f"{side}px" for side in spec.images]
     return Space(
         name=spec.name,
         num_choices=choices,
+        labels=labels,
         canonical=lambda arch: _canonical(reader, arch),
         describe=lambda arch: describe(spec, arch),
         parse=lambda text: parse(spec, text),

@@ -4,6 +4,7 @@ He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385
 a bottleneck block at its middle convolution, as the networks of torchvision have it.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def resnet(
     """
     made = settings(depths, widths, kernels, blocks, stem, classes, image, inputs)
     stages = len(made.widths)
-    text = Space(
+    space = Space(
         name="resnet",
         num_choices={
             "block": np.asarray(len(made.blocks)),
@@ -97,45 +98,26 @@ def resnet(
             "kernel": np.full(stages, len(made.kernels)),
             "width": np.full(stages, len(made.widths[0])),
         },
-        labels={"block": made.blocks, "depth": made.depths, "kernel": made.kernels, "width": None},
-    )
-
-    def describe(arch: Any) -> str:
-        words = text.describe(arch).rsplit(" width=", 1)[0]
-        chosen = zip(made.widths, np.asarray(arch["width"]).tolist(), strict=True)
-        return f"{words} width=[{','.join(str(stage[i]) for stage, i in chosen)}]"
-
-    def parse(given: str) -> Any:
-        if given.strip() in NAMED:
-            block, named = NAMED[given.strip()]
-            wide = [64 * 2**i for i in range(4)]
-            fill = lambda values: ",".join(map(str, values))
-            given = f"block={block} depth=[{fill(named)}] kernel=[3,3,3,3] width=[{fill(wide)}]"
-        front, _, end = given.strip().rpartition(" width=[")
-        words = end.removesuffix("]").split(",")
-        if not front or not end.endswith("]") or len(words) != stages:
-            form = f"block=... depth=[...] kernel=[...] width=[...] of {stages} stages"
-            raise InputError(f"architecture {given!r}: the form is {form}, or {', '.join(NAMED)}")
-        numbers = []
-        for stage, word in zip(made.widths, words, strict=True):
-            if word not in map(str, stage):
-                allowed = ", ".join(map(str, stage))
-                raise InputError(f"architecture {given!r}: width {word!r}; allowed: {allowed}")
-            numbers.append(list(map(str, stage)).index(word))
-        return (
-            text.parse(f"{front} width=[{','.join(map(str, numbers))}]")
-            if (len(made.widths[0]) > 10)
-            else text.parse(f"{front} width=[{''.join(map(str, numbers))}]")
-        )
-
-    return Space(
-        name="resnet",
-        num_choices=text.num_choices,
-        describe=describe,
-        parse=parse,
-        labels=text.labels,
+        labels={
+            "block": made.blocks,
+            "depth": made.depths,
+            "kernel": made.kernels,
+            "width": made.widths,
+        },
         counts={"params": _count(made, False), "flops": _count(made, True)},
     )
+
+    def parse(given: str) -> Any:
+        if given.strip() not in NAMED:
+            return space.parse(given)
+        block, named = NAMED[given.strip()]
+        wide = [64 * 2**i for i in range(4)]
+        fill = lambda values: ",".join(map(str, values))
+        return space.parse(
+            f"block={block} depth=[{fill(named)}] kernel=[3,3,3,3] width=[{fill(wide)}]"
+        )
+
+    return dataclasses.replace(space, parse=parse)
 
 
 def settings(
