@@ -49,10 +49,10 @@ from jnas.supernet_search import weights_of
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 TEST = "test_acc_200"
 OPTIMUM = 94.37  # CIFAR-10 test accuracy of the best cell, arXiv 2001.00326, table 5
-SKIP = 1  # the number of skip_connect
-# The paper searches for 50 epochs of 391 steps with a rate of 3e-4 for the architecture, 3.5e-4 for
-# ENAS' controller. With a part of the steps the rate is as much higher: the way is as long.
-STEPS, RATE, CONTROLLER_RATE = 50 * 391, 3e-4, 3.5e-4
+SKIP, CONVOLUTIONS = 1, (2, 3)  # numbers of operations
+# The paper's DARTS searches for 50 epochs of 391 steps, at a rate of 3e-4 for architectures (3.5e-4
+# for ENAS' controller). With a part of the steps the rate is as much higher: the way is as long.
+EPOCHS, STEPS, RATE, CONTROLLER_RATE = 50, 50 * 391, 3e-4, 3.5e-4
 # Cells that a method of two phases scores with the shared weights: select_num in AutoDL-Projects,
 # exps/NAS-Bench-201-algos, quoted from memory. SPOS' evolution gets as many.
 SCORED = 100
@@ -76,13 +76,21 @@ class Method(NamedTuple):
     """One method.
 
     find: how it searches.
+    epochs: of its search as published (AutoDL-Projects, configs/nas-benchmark/algos). Those that
+      train one path a step have about five times as many as DARTS.
     published: CIFAR-10 test accuracy and its standard deviation.
     source: of these.
     """
 
     find: Search
+    epochs: int
     published: tuple[float, float] | None
     source: str = "arXiv 2001.00326v2, table 5"
+
+    def steps(self, flags: argparse.Namespace) -> tuple[int, int]:
+        """Its steps, and those between two looks; `--steps` and `--every` are those of DARTS."""
+        every = max(1, round(flags.every * self.epochs / EPOCHS))
+        return every * (flags.steps // flags.every), every
 
 
 class Task(NamedTuple):
@@ -139,9 +147,9 @@ def by_gradient(recipe: str, **options: Any) -> Search:
     """A gradient method: the cell of the strongest operations after every so many steps."""
 
     def find(task: Task, flags: argparse.Namespace, name: str, folder: Path) -> Cells:
-        space, steps = task.net.space, flags.steps
+        space, (steps, every) = task.net.space, METHODS[name].steps(flags)
         make = recipes.GRADIENT[recipe]
-        settings = {"learning_rate": RATE * STEPS / steps}
+        settings = {"learning_rate": RATE * STEPS / flags.steps}
         if "rounds" in inspect.signature(make).parameters:
             settings["rounds"] = steps
         evaluator = bilevel(task.net, task.training(steps), task.fit_on, task.score_on, **options)
@@ -150,7 +158,7 @@ def by_gradient(recipe: str, **options: Any) -> Search:
             cell = base.argmax(space, weights_of(space, recipe, carry[0]))
             return trials._replace(arch=cell[None])
 
-        how = {"every": flags.every, "look": look}
+        how = {"every": every, "look": look}
         strategy = make(space, **settings)
         result = searches(strategy, evaluator, space, steps, 1, flags, name, folder, **how)
         rows = np.lexsort((result.history["evaluation"], result.history["seed"]))
@@ -165,8 +173,9 @@ def by_sampling(recipe: str, rate: float = 0.0, **options: Any) -> Search:
     """A method of two phases: the cell of the best score with the shared weights."""
 
     def find(task: Task, flags: argparse.Namespace, name: str, folder: Path) -> Cells:
-        space, steps = task.net.space, flags.steps
-        settings = {**options, **({"learning_rate": rate * STEPS / steps} if rate else {})}
+        space, (steps, _) = task.net.space, METHODS[name].steps(flags)
+        rates = {"learning_rate": rate * STEPS / flags.steps} if rate else {}
+        settings = {**options, **rates}
         method = recipes.SHARING[recipe](space, steps=steps, **settings)
         (stage,) = method.train
         data_of = task.net, task.training(stage.steps), task.fit_on, task.score_on
@@ -203,20 +212,20 @@ def by_sampling(recipe: str, rate: float = 0.0, **options: Any) -> Search:
 
 
 METHODS = {
-    "darts_first": Method(by_gradient("darts", order="first"), (54.30, 0.0)),
-    "darts_second": Method(by_gradient("darts", order="finite"), (54.30, 0.0)),
-    "gdas": Method(by_gradient("gdas", sparse=True), (93.61, 0.09)),
-    "drnas": Method(by_gradient("drnas"), (94.36, 0.0), "arXiv 2006.10355, table 4"),
-    "rs_ws": Method(by_sampling("rs_ws", evaluations=SCORED, batch=20), (87.66, 1.69)),
-    "enas": Method(by_sampling("enas", rate=CONTROLLER_RATE, derive=SCORED), (53.89, 0.58)),
-    "spos": Method(by_sampling("spos", population=20, generations=SCORED // 20), None),
+    "darts_first": Method(by_gradient("darts", order="first"), 50, (54.30, 0.0)),
+    "darts_second": Method(by_gradient("darts", order="finite"), 50, (54.30, 0.0)),
+    "gdas": Method(by_gradient("gdas", sparse=True), 240, (93.61, 0.09)),
+    "drnas": Method(by_gradient("drnas"), 100, (94.36, 0.0), "arXiv 2006.10355, table 4"),
+    "rs_ws": Method(by_sampling("rs_ws", evaluations=SCORED, batch=20), 250, (87.66, 1.69)),
+    "enas": Method(by_sampling("enas", rate=CONTROLLER_RATE, derive=SCORED), 310, (53.89, 0.58)),
+    "spos": Method(by_sampling("spos", population=20, generations=SCORED // 20), 250, None),
 }
 
 
 COUNTS = (  # flags of at least 1: name, default, what it is
     ("seeds", 4, "searches of each method"),
-    ("steps", 600, "of the weights"),
-    ("every", 50, "steps between two looks"),
+    ("steps", 600, "of the weights of DARTS; the others' are as much longer as published"),
+    ("every", 50, "steps of DARTS between two looks"),
     ("channels", 4, "C, of the supernet"),
     ("cells", 5, "N, of the supernet"),
     ("stages", 3, "of cells"),
@@ -292,7 +301,7 @@ def task_of(flags: argparse.Namespace) -> Task:
 
 def kept(name: str, flags: argparse.Namespace) -> Path:
     """The file of a finished method; another setting is another file."""
-    numbers = (flags.seeds, flags.seed, flags.steps, flags.every)
+    numbers = (flags.seeds, flags.seed, *METHODS[name].steps(flags))
     shape = (
         flags.channels,
         flags.cells,
@@ -305,17 +314,27 @@ def kept(name: str, flags: argparse.Namespace) -> Path:
     return Path(flags.workdir) / f"{name}_{'-'.join(map(str, numbers + shape))}.json"
 
 
+def counted(arch: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The edges of cells that are skip connections, and those that have no weights."""
+    arch = np.asarray(arch)
+    return (arch == SKIP).sum(-1), (~np.isin(arch, CONVOLUTIONS)).sum(-1)
+
+
 def row_of(name: str, found: dict[str, Any], space: Space, test: np.ndarray) -> dict[str, Any]:
     """What the table says of the cells at the end."""
     last = np.asarray(found["cells"])[:, -1]
     arch = np.asarray(base.to_vector(space, base.from_index(space, jnp.asarray(last))))
-    skips = (arch == SKIP).sum(-1)
+    skips, weightless = counted(arch)
     row: dict[str, Any] = {"method": name, "seeds": len(last)}
     for d, dataset in enumerate(DATASETS):
         accuracy = test[last, d].astype(float)
         row |= {f"{dataset}_mean": accuracy.mean(), f"{dataset}_std": accuracy.std()}
     published = METHODS[name].published
-    row |= {"skips": skips.mean(), "seconds": found["seconds"]}
+    row |= {
+        "skips": skips.mean(),
+        "without_weights": weightless.mean(),
+        "seconds": found["seconds"],
+    }
     row |= {"compile_seconds": found["compile_seconds"]}
     row |= dict(zip(("published_mean", "published_std"), published or (None, None), strict=True))
     row["source"] = METHODS[name].source if published else ""
@@ -328,7 +347,7 @@ def summary(rows: list[dict[str, Any]], data: str) -> str:
     lines = [
         f"test accuracy of the cells found by {rows[0]['seeds']} searches on {data}, %",
         f"  {'method':14s}" + "".join(f"{d:>16s}" for d in DATASETS)
-        + f"{'CIFAR-10 published':>22s}{'skips':>8s}{'seconds':>9s}",
+        + f"{'CIFAR-10 published':>22s}{'skips':>8s}{'weightless':>12s}{'seconds':>9s}",
     ]  # fmt: skip
     for row in rows:
         ours = [f"{row[f'{d}_mean']:.2f} ± {row[f'{d}_std']:.2f}" for d in DATASETS]
@@ -337,22 +356,21 @@ def summary(rows: list[dict[str, Any]], data: str) -> str:
             theirs = f"{row['published_mean']:.2f} ± {row['published_std']:.2f}"
         lines.append(
             f"  {row['method']:14s}" + "".join(f"{text:>16s}" for text in ours)
-            + f"{theirs:>22s}{row['skips']:8.2f}{row['seconds']:9.1f}"
+            + f"{theirs:>22s}{row['skips']:8.2f}{row['without_weights']:12.2f}"
+            + f"{row['seconds']:9.1f}"
         )  # fmt: skip
     return "\n".join(lines)
 
 
-def picture(
-    results: dict[str, dict[str, Any]], space: Space, test: np.ndarray, steps: int, title: str
-) -> Any:
-    """CIFAR-10 test accuracy and skip connections of the derived cells over time."""
+def picture(results: dict[str, dict[str, Any]], space: Space, test: np.ndarray, title: str) -> Any:
+    """CIFAR-10 test accuracy and edges without weights of the derived cells over time."""
     curves = {}
     for name, found in results.items():
         cells = np.asarray(found["cells"])
         arch = base.to_vector(space, base.from_index(space, jnp.asarray(cells)))
         many = cells.shape[1]
-        times = np.arange(1, many + 1) * (steps // many)
-        curves[name] = times, test[cells, 0].astype(float), np.asarray(arch == SKIP).sum(-1)
+        parts = np.arange(1, many + 1) * (100 / many)
+        curves[name] = parts, test[cells, 0].astype(float), *counted(arch)
     levels = [(OPTIMUM, "best cell"), (float(test[:, 0].mean()), "mean of all cells")]
     return collapse_figure(curves, levels=levels, title=title)
 
@@ -384,7 +402,7 @@ def main(argv: list[str] | None = None) -> int:
     writer.writerows(rows)
     write_whole(Path(flags.workdir) / "results.csv", text.getvalue().encode())
     title = f"One-shot search on {flags.data}"
-    figure = picture(results, task.net.space, test, flags.steps, title)
+    figure = picture(results, task.net.space, test, title)
     figures.save(figure, Path(flags.workdir) / "collapse.png")
     print(summary(rows, flags.data))
     print(f"{Path(flags.workdir) / 'results.csv'}  {Path(flags.workdir) / 'collapse.png'}")
