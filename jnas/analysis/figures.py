@@ -140,7 +140,7 @@ def search_curve(
     else:
         _draw_statistics(axes, best, shown)
     if negated:
-        axes.yaxis.set_major_formatter(lambda y, _: f"{-y:g}")
+        axes.yaxis.set_major_formatter(lambda y, _: f"{0.0 - y:g}")
     axes.set_xlabel("evaluations")
     axes.set_ylabel(score_name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))

@@ -87,7 +87,7 @@ def nats_size(
       The net over `jnas.spaces.nats_size`: `[B, image, image, inputs]` to `[B, classes]`. Of a
       relaxed architecture every channel counts by the share of the widths that keep it.
     """
-    widths = tuple(widths)
+    space, widths = spaces.nats_size(widths, classes, image, inputs), tuple(widths)
     masks = (np.arange(max(widths)) < np.asarray(widths)[:, None]).astype(np.float32)
 
     def bind(arch: Any) -> dict[str, Any]:
@@ -107,6 +107,6 @@ def nats_size(
 
     return functional(
         lambda rngs: SizeNetwork(max(widths), classes, inputs, rngs=rngs),
-        space=spaces.nats_size(widths, classes, image, inputs),
+        space=space,
         bind=bind,
     )

@@ -107,6 +107,10 @@ def layout(stack: Stack) -> list[Spec]:
 def check(stack: Stack, who: str) -> None:
     """Raises `InputError` for a network that cannot be."""
     positive(**{n: getattr(stack, n) for n in ("channels", "repeats", "classes", "inputs")})
+    if stack.stem < 0:
+        raise InputError(
+            f"stem={stack.stem}: channels of the stem, or 0 for the paper's, are needed"
+        )
     if stack.imagenet and stack.channels < 4:
         raise InputError(f"channels={stack.channels}: with two reduction cells first, at least 4")
     step = stack.stem_stride * 2 ** sum(spec.reduces for spec in layout(stack))

@@ -38,8 +38,7 @@ def cells(channels: int, layers: int) -> list[Cell]:
 
 
 def check(channels: int, layers: int, image: int) -> None:
-    """Raises `InputError` for a network that cannot be."""
-    positive(channels=channels, layers=layers)
+    """Raises `InputError` for images that the network cannot take."""
     step = 2 ** sum(cell.reduces for cell in cells(channels, layers))
     if image < step or image % step:
         raise InputError(
@@ -71,6 +70,7 @@ def counts(
     Without the auxiliary head, which classifies nothing. Multiply-adds are those of convolutions
     and of the classifier. They are float32 where int32 would not hold them.
     """
+    positive(channels=channels, layers=layers, classes=classes, inputs=inputs)
     check(channels, layers, image)
     every = cells(channels, layers)
     stem = 9 * inputs * STEM * channels

@@ -137,7 +137,8 @@ def metaqnn(
 
 
 def _check(chain: Chain) -> None:
-    positive(layers=chain.layers, classes=chain.classes, inputs=chain.inputs)
+    names = ("layers", "dense_size", "classes", "inputs")
+    positive(**{name: getattr(chain, name) for name in names})
     if chain.image < 2:
         raise InputError(f"image size {chain.image}: a chain of convolutions needs images")
     for name, values in (("filters", chain.filters), ("units", chain.units)):

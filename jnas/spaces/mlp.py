@@ -54,7 +54,7 @@ def mlp(
       InputError: no layers, or widths or activations that there cannot be.
     """
     widths, activations = tuple(widths), tuple(activations)
-    positive(depth=depth)
+    positive(depth=depth, classes=classes, image=image, inputs=inputs)
     least, norms = depth if least is None else least, tuple(norms)
     if not 1 <= least <= depth:
         raise InputError(f"least={least}: it has to be at least 1 and at most depth={depth}")
