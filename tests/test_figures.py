@@ -117,6 +117,7 @@ def test_a_negated_score_is_written_without_its_sign_and_its_best_is_at_the_top(
     assert any(text.startswith(f"{best(last):.4g}") for text in texts(plain))
     assert any(text.startswith(f"{1 - best(last):.4g}") for text in texts(minus))
     (axes,) = minus.axes
+    assert axes.yaxis.get_major_formatter()(0.0, 0) == "0"
     assert axes.get_ylim()[0] < axes.get_ylim()[1] <= 0.2
     assert axes.yaxis.get_major_formatter()(-0.25, 0) == "0.25"
 
