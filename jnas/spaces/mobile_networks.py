@@ -7,7 +7,7 @@ from jnas.base import InputError
 from jnas.spaces.compound import VARIANTS, efficientnet
 from jnas.spaces.mobile_blocks import Network
 from jnas.spaces.mobile_families import FAMILIES
-from jnas.spaces.mobile_stages import Mobile, decide
+from jnas.spaces.mobile_stages import Mobile, check, decide
 from jnas.spaces.mobile_text import parse
 
 
@@ -159,7 +159,7 @@ def specification(name: str, **data: Any) -> tuple[Mobile, str]:
       **data: see `jnas.spaces.mobile_families.small`.
 
     Raises:
-      InputError: an unknown name.
+      InputError: an unknown name, or sizes that there cannot be.
     """
     if name not in NETWORKS:
         raise InputError(f"unknown network {name!r}; allowed: {', '.join(NETWORKS)}")
@@ -178,13 +178,14 @@ def published(name: str, eps: float | None = None, **data: Any) -> Network:
       **data: `image`, `inputs` and `classes`, by default those of ImageNet.
 
     Raises:
-      InputError: an unknown name.
+      InputError: an unknown name, or sizes that there cannot be.
 
     >>> from jnas.spaces.mobile_blocks import costs
     >>> costs(published("mobilenet_v2"))
     (3504872, 300774272)
     """
     spec, point = specification(name, **data)
+    check(spec)
     network = decide(spec, parse(spec, spec.points[point]))
     if eps is not None:
         network = network._replace(family=network.family._replace(eps=eps))
