@@ -2,14 +2,14 @@
 
 Command: python experiments/reproduce/one_shot_nb201.py --table=FILE.npz
   (--methods=darts_first,gdas --seeds=2 --steps=500 for a shorter one)
-Cost: about an hour on 2 cores with other work beside it, of which the second order of DARTS takes
-  half; --methods=darts_first,gdas takes 10 minutes. --seeds=2 takes half as long.
+Cost: half an hour on 2 cores with other work beside it, of which the second order of DARTS takes a
+  third; --methods=darts_first,gdas takes 6 minutes. The searches of --seeds=2 take half as long.
 What it does: every method searches a NAS-Bench-201 supernet on images of MNIST at 8x8 pixels
   (--data and --pool for others), several seeds each; the cell that it derives is looked up in the
   table, which has the accuracies of all cells on CIFAR-10, CIFAR-100 and ImageNet16-120 after 200
   epochs. So the images that steer a search are smaller than those of the papers, and its steps
-  fewer; the question is whether the methods behave as published: DARTS ends in skip connections,
-  GDAS and DrNAS do not.
+  fewer; the question is whether the methods behave as published: DARTS ends in operations without
+  weights, GDAS and DrNAS do not.
 Result: a line for each method, results.csv and collapse.png in the folder --workdir, and what
   docs/reproductions.md says. The same command goes on where it was stopped.
 """
@@ -76,7 +76,8 @@ class Method(NamedTuple):
     """One method.
 
     find: how it searches.
-    epochs: of its search as published (AutoDL-Projects, configs/nas-benchmark/algos). Those that
+    epochs: of its search as published (AutoDL-Projects, configs/nas-benchmark/algos; of DrNAS its
+      own code, 201-space/train_search_progressive.py; SPOS as RS-WS). Those that
       train one path a step have about five times as many as DARTS.
     published: CIFAR-10 test accuracy and its standard deviation.
     source: of these.
@@ -143,13 +144,19 @@ def searches(
     return run(strategy, evaluator, space, workdir=folder, what=name, **numbers, **seeds, **how)
 
 
-def by_gradient(recipe: str, **options: Any) -> Search:
-    """A gradient method: the cell of the strongest operations after every so many steps."""
+def by_gradient(recipe: str, more: Callable = lambda steps: {}, **options: Any) -> Search:
+    """A gradient method: the cell of the strongest operations after every so many steps.
+
+    Args:
+      recipe: of `recipes.GRADIENT`.
+      more: the method's settings that follow from its steps.
+      **options: of the evaluator.
+    """
 
     def find(task: Task, flags: argparse.Namespace, name: str, folder: Path) -> Cells:
         space, (steps, every) = task.net.space, METHODS[name].steps(flags)
         make = recipes.GRADIENT[recipe]
-        settings = {"learning_rate": RATE * STEPS / flags.steps}
+        settings = {"learning_rate": RATE * STEPS / flags.steps, **more(steps)}
         if "rounds" in inspect.signature(make).parameters:
             settings["rounds"] = steps
         evaluator = bilevel(task.net, task.training(steps), task.fit_on, task.score_on, **options)
@@ -211,11 +218,18 @@ def by_sampling(recipe: str, rate: float = 0.0, **options: Any) -> Search:
     return find
 
 
+def in_two_stages(steps: int) -> dict[str, Any]:
+    """Of DrNAS' 100 epochs the architecture rests for 10; after 50, 3 operations of 5 stay."""
+    return {"frozen": steps // 10, "keep": (3,), "after": (max(1, steps // 2),)}
+
+
 METHODS = {
     "darts_first": Method(by_gradient("darts", order="first"), 50, (54.30, 0.0)),
     "darts_second": Method(by_gradient("darts", order="finite"), 50, (54.30, 0.0)),
     "gdas": Method(by_gradient("gdas", sparse=True), 240, (93.61, 0.09)),
-    "drnas": Method(by_gradient("drnas"), 100, (94.36, 0.0), "arXiv 2006.10355, table 4"),
+    "drnas": Method(
+        by_gradient("drnas", in_two_stages), 100, (94.36, 0.0), "arXiv 2006.10355, table 4"
+    ),
     "rs_ws": Method(by_sampling("rs_ws", evaluations=SCORED, batch=20), 250, (87.66, 1.69)),
     "enas": Method(by_sampling("enas", rate=CONTROLLER_RATE, derive=SCORED), 310, (53.89, 0.58)),
     "spos": Method(by_sampling("spos", population=20, generations=SCORED // 20), 250, None),

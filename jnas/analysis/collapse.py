@@ -13,7 +13,7 @@ def collapse_figure(
     found: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
     *,
     levels: Sequence[tuple[float, str]] = (),
-    accuracy: str = "test accuracy of the derived cell, %",
+    accuracy: str = "test accuracy of the cell, %",
     title: str = "",
 ) -> Figure:
     """Accuracy, skips and edges without weights of the derived cell over time: mean over the seeds.
