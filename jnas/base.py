@@ -176,12 +176,17 @@ class Space:
             raise InputError(f"space {self.name!r}: every place needs at least one choice")
         object.__setattr__(self, "num_choices", fixed)
         if self.describe is notation.derived:
-            places = notation.places(fixed, self.labels)
+            rows = notation.places(fixed, self.labels)
             tree = jax.tree.structure(fixed)
-            write = lambda arch: notation.describe(places, jax.tree.leaves(arch))
-            read = lambda text: jax.tree.unflatten(tree, notation.parse(places, text))
+            write = lambda arch: notation.describe(rows, jax.tree.leaves(arch))
+            read = lambda text: jax.tree.unflatten(tree, notation.parse(rows, text))
             object.__setattr__(self, "describe", write)
             object.__setattr__(self, "parse", read)
+
+
+def places(space: Space) -> list[notation.Place]:
+    """The leaves of a space, with the words for the choices of every place."""
+    return notation.places(space.num_choices, space.labels)
 
 
 def choice_counts(space: Space) -> np.ndarray:

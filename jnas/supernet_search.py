@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jnas import data, notation
+from jnas import data
 from jnas.analysis.weights import column, weights_figure
 from jnas.base import (
     Architecture,
@@ -27,6 +27,7 @@ from jnas.base import (
     Strategy,
     Trials,
     argmax,
+    places,
     to_vector,
 )
 from jnas.compiling import jit
@@ -106,7 +107,7 @@ def _places(space: Space) -> tuple[str, ...]:
     if space.graph is not None:
         return tuple(f"{a}→{b}" for a, b, _ in sorted(space.graph.edges, key=lambda e: e[2]))
     words = []
-    for place in notation.places(space.num_choices, space.labels):
+    for place in places(space):
         many = place.counts.size > 1
         words += [f"{place.name}[{i}]" if many else place.name for i in range(place.counts.size)]
     return tuple(words)
@@ -353,11 +354,7 @@ def frequencies(
 def _words(supernet: Supernet) -> list[tuple[str, tuple[str, ...]]]:
     """The word for each place, and those for its choices."""
     space = supernet.net.space
-    labels = [
-        labels
-        for place in notation.places(space.num_choices, space.labels)
-        for labels in place.labels
-    ]
+    labels = [labels for place in places(space) for labels in place.labels]
     return list(zip(supernet.places, labels, strict=True))
 
 

@@ -114,14 +114,19 @@ def _slow(arch: Any, budget: float) -> Any:
 
 
 def test_threads_run_side_by_side_and_an_exception_fails_one_trial(capsys: Any) -> None:
-    running, most, lock = 0, 0, threading.Lock()
+    running, most, called, lock = 0, 0, 0, threading.Lock()
+    together = threading.Barrier(3, timeout=60)  # the first three wait for each other
 
     def evaluate(arch: Any, budget: float) -> Any:
-        nonlocal running, most
+        nonlocal running, most, called
         with lock:
             running += 1
+            called += 1
+            waits = called <= 3
             most = max(most, running)
         try:
+            if waits:
+                together.wait()
             return _slow(arch, budget)
         finally:
             with lock:

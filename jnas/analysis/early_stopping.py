@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas import notation
-from jnas.base import Architecture, InputError, Space
+from jnas.base import Architecture, InputError, Space, places
 
 
 def robust_darts_stop(
@@ -54,12 +53,11 @@ def skip_connections(space: Space, arch: Architecture, label: str = "skip_connec
       InputError: no label of the space has that name.
     """
     found: list[jax.Array] = []
-    rows = notation.places(space.num_choices, space.labels)
-    for x, row in zip(jax.tree.leaves(arch), rows, strict=True):
+    for x, row in zip(jax.tree.leaves(arch), places(space), strict=True):
         if label in row.common:
-            places = tuple(range(jnp.ndim(x) - row.counts.ndim, jnp.ndim(x)))
+            axes = tuple(range(jnp.ndim(x) - row.counts.ndim, jnp.ndim(x)))
             hit = jnp.asarray(x) == row.common.index(label)
-            found.append(jnp.sum(hit, places, dtype=jnp.int32))
+            found.append(jnp.sum(hit, axes, dtype=jnp.int32))
     if not found:
         raise InputError(f"space {space.name!r} has no operation {label!r}")
     return jnp.sum(jnp.stack(found), 0)

@@ -61,8 +61,7 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
 
 def lines(space: Space, arch: Any) -> list[str]:
     """What is printed about a space and an example of it."""
-    from jnas import notation
-    from jnas.base import choice_counts, size
+    from jnas.base import choice_counts, places, size
     from jnas.spaces import different
 
     count = different(space)
@@ -72,7 +71,7 @@ def lines(space: Space, arch: Any) -> list[str]:
         ("that differ", "not counted" if count is None else _number(count)),
         ("choices", str(choice_counts(space).size)),
     ]
-    for place in notation.places(space.num_choices, space.labels):
+    for place in places(space):
         many = place.counts.ravel()
         each = f"{many.min()}" if (many == many[0]).all() else f"{many.min()} to {many.max()}"
         times = f"{'x'.join(map(str, place.counts.shape))} times " if place.counts.ndim else ""

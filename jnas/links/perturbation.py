@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnas import notation
-from jnas.base import InputError, Space, Strategy, Trials
+from jnas.base import InputError, Space, Strategy, Trials, places
 from jnas.links.relaxed import (
     Schedule,
     at,
@@ -97,10 +96,7 @@ def drop_operations(space: Space, rates: Mapping[str, Schedule]) -> Strategy:
 
 def _labels(space: Space) -> list[tuple[str, ...]]:
     """The words for the choices of every leaf; numbers where its places have not the same."""
-    return [
-        place.common or tuple(map(str, range(place.counts.max())))
-        for place in notation.places(space.num_choices, space.labels)
-    ]
+    return [place.common or tuple(map(str, range(place.counts.max()))) for place in places(space)]
 
 
 def _noise(name: str, space: Space, draw: Callable, apply: Callable) -> Strategy:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jnas import links, notation
-from jnas.base import InputError, Space, Strategy, chain
+from jnas import links
+from jnas.base import InputError, Space, Strategy, chain, places
 from jnas.errors import positive
 
 
@@ -274,8 +274,7 @@ def p_darts(
     rests = lambda count: within(count)[1] < rest
     clipped = optax.chain(optax.clip_by_global_norm(5.0), _adam(learning_rate, weight_decay))
     drops = []
-    places = notation.places(space.num_choices, space.labels)
-    if any("skip_connect" in place.common for place in places):
+    if any("skip_connect" in place.common for place in places(space)):
         drops = [links.drop_operations(space, {"skip_connect": rate})]
     return chain(
         links.descend(space, clipped),
