@@ -52,7 +52,8 @@ OPTIMUM = 94.37  # CIFAR-10 test accuracy of the best cell, arXiv 2001.00326, ta
 SKIP, CONVOLUTIONS = 1, (2, 3)  # numbers of operations
 # The paper's DARTS searches for 50 epochs of 391 steps, at a rate of 3e-4 for architectures (3.5e-4
 # for ENAS' controller). With a part of the steps the rate is as much higher: the way is as long.
-EPOCHS, STEPS, RATE, CONTROLLER_RATE = 50, 50 * 391, 3e-4, 3.5e-4
+EPOCHS, RATE, CONTROLLER_RATE = 50, 3e-4, 3.5e-4
+STEPS = EPOCHS * 391
 # Cells that a method of two phases scores with the shared weights: select_num in AutoDL-Projects,
 # exps/NAS-Bench-201-algos, quoted from memory. SPOS' evolution gets as many.
 SCORED = 100
