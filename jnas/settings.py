@@ -38,24 +38,38 @@ def call(kind: str, f: Callable, /, *args: Any, **kwargs: Any) -> Any:
     if missing:
         raise InputError(f"{kind}.{missing[0]} is missing")
     for name, value in kwargs.items():
-        hint = takes[name].annotation
-        if isinstance(hint, str) or hint is inspect.Parameter.empty:
-            continue
-        kinds = (hint, *get_args(hint))
-        try:
-            check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
-            fits = not isinstance(value, bool) or bool in kinds or not {int, float} & {*kinds}
-        except TypeCheckError:
-            fits = False
-        if not fits:
-            raise InputError(f"{kind}.{name}={value!r}: {_words(hint)} is needed")
+        if not _fits(value, takes[name].annotation):
+            try:
+                f(*args, **kwargs)
+            except InputError:
+                raise  # the factory says more than its signature
+            except Exception:
+                pass
+            told = _told(takes[name].annotation)
+            raise InputError(f"{kind}.{name}={value!r}: {told}") from None
     return f(*args, **kwargs)
 
 
-def _words(hint: Any) -> str:
-    """A type as Python writes it, without its modules."""
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type; True and False are no numbers."""
+    if isinstance(hint, str) or hint is inspect.Parameter.empty:
+        return True
+    kinds = {hint, *get_args(hint)}
+    if isinstance(value, bool) and bool not in kinds and {int, float} & kinds:
+        return False
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return False
+    return True
+
+
+def _told(hint: Any) -> str:
+    """What has to be given, by a type as Python writes it, without its modules."""
+    if hint is bool:
+        return "allowed are True and False"
     text = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-    return re.sub(r"\b(?:\w+\.)+", "", text)
+    return re.sub(r"\b(?:\w+\.)+", "", text) + " is needed"
 
 
 def section(config: ConfigDict, name: str) -> dict[str, Any]:

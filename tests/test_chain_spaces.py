@@ -244,7 +244,7 @@ def test_multiply_adds_of_residual_networks_are_the_published_ones() -> None:
         ("RESNET_101", "unknown choice '23'"),
         (
             "block=basic depth=[2,2,2,2] kernel=[3,3,3,3] width=[64,128,256]",
-            "does not fit the form block=",
+            r"does not fit the form block=.* width=\[...\]; or one of RESNET_18, .*RESNET_152",
         ),
         (
             "block=basic depth=[2,2,2,2] kernel=[3,3,3,3] width=[65,128,256,512]",

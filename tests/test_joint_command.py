@@ -102,7 +102,7 @@ def test_a_bad_setting_is_one_line_and_exit_code_2(
     [
         ('"warmup": 4', '"warmup": (1, 4)', "train.warmup=(1, 4): values can be searched of"),
         ('"ema": 0.99', '"momentum": (0.5, 0.9)', "final.momentum=(0.5, 0.9): values to search"),
-        ('"flip": False', '"flip": "x"', "flip='x': bool is needed"),
+        ('"flip": False', '"flip": "x"', "flip='x': allowed are True and False"),
     ],
 )
 def test_values_to_search_over_stand_where_they_can_be_searched(

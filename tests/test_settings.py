@@ -45,7 +45,7 @@ def test_what_fits_its_type_arrives_as_it_is() -> None:
         ("widths", 8, "made.widths=8: Sequence[int] is needed"),
         ("widths", (8, "x"), "made.widths=(8, 'x'): Sequence[int] is needed"),
         ("least", (1,), "made.least=(1,): int | None is needed"),
-        ("fair", 1, "made.fair=1: bool is needed"),
+        ("fair", 1, "made.fair=1: allowed are True and False"),
         ("wide", 1, "made.wide: no such setting; allowed: depth, rate, widths, least, fair"),
     ],
 )
@@ -53,6 +53,19 @@ def test_another_type_is_refused(name: str, value: Any, told: str) -> None:
     with pytest.raises(InputError) as caught:
         call("made", made, **{name: value})
     assert str(caught.value).startswith(told)
+
+
+def picky(depth: int = 1) -> int:
+    if depth == "deep":
+        raise InputError("depth='deep': how deep?")
+    return depth + 1
+
+
+def test_a_factory_that_says_more_than_its_signature_is_heard() -> None:
+    with pytest.raises(InputError, match=r"^depth='deep': how deep.$"):
+        call("picky", picky, depth="deep")
+    with pytest.raises(InputError, match=r"^picky.depth='3': int is needed$"):
+        call("picky", picky, depth="3")
 
 
 @pytest.mark.parametrize(

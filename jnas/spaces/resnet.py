@@ -109,7 +109,10 @@ def resnet(
 
     def parse(given: str) -> Any:
         if given.strip() not in NAMED:
-            return space.parse(given)
+            try:
+                return space.parse(given)
+            except InputError as e:
+                raise InputError(f"{e}; or one of {', '.join(NAMED)}") from None
         block, named = NAMED[given.strip()]
         wide = [64 * 2**i for i in range(4)]
         fill = lambda values: ",".join(map(str, values))
