@@ -2,7 +2,7 @@
 
 Command: python experiments/benchmarks/supernet.py
   (`pip install jnas[bench]` brings PyTorch)
-Cost: 15 minutes on 2 cores.
+Cost: 15 to 19 minutes on 2 cores.
 Measured: seconds of a search step, C=16 and 8 layers: of the architecture by Adam on one batch,
   then of the weights by SGD on another, as published (Liu, Simonyan and Yang 2019, arXiv
   1806.09055). First order, and second order by finite differences; images of 8x8 in batches of

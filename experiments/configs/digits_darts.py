@@ -2,8 +2,8 @@
 
 Command: jnas search --config=experiments/configs/digits_darts.py --workdir=DIR
 Cost: about 5 minutes on 2 cores, three quarters of it compiling.
-Result: test_accuracy of 0.99. DIR/weights.png shows the weights of all operations over the search,
-  DIR/best.png the cells that were derived.
+Result: test_accuracy of 0.98 to 0.99. DIR/weights.png shows the weights of all operations over the
+  search, DIR/best.png the cells that were derived.
 
 The supernet has 5 layers of 8 channels, and the search is 1/60 of the published one: 300 steps. So
 the architecture's rate is raised from 3e-4 to 0.02.
