@@ -3,7 +3,7 @@
 Command: jnas train --config=experiments/configs/digits_darts_genotype.py --genotype=DARTS_V2
   --workdir=runs/darts_v2
 Cost: 1 to 2 minutes on 2 cores, half of them to compile.
-Result: test_accuracy of 0.983 with 38,866 parameters (0.994 and 0.992 of seeds 1 and 2).
+Result: test_accuracy of 0.98 to 0.99, with 38,866 parameters.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,8 @@ Command: jnas search --config=experiments/configs/fashion_evolution.py --workdir
 Needs: the files in /usr/share/datasets/fashion-mnist (Debian's package dataset-fashion-mnist), or
     --config.data.path=FOLDER
 Cost: 4 minutes on 2 cores with other work beside it, a quarter of it compiling.
-Result: validation accuracy of 0.674 after 60 steps (median of the 12 random first ones: 0.553); the
-  best, trained on for 300, has test_accuracy 0.811.
+Result: validation accuracy of 0.67 after 60 steps (median of the 12 random first ones: 0.55); the
+  best, trained on for 300, has test_accuracy 0.80 to 0.81.
 """
 
 from ml_collections import ConfigDict
