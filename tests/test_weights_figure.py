@@ -39,3 +39,16 @@ def test_a_panel_for_each_place_and_a_line_for_each_choice(seeds, tmp_path):
 def test_a_history_of_another_search_is_told_apart():
     with pytest.raises(ValueError, match="no columns weight/"):
         weights_figure({"seed": np.zeros(1), "evaluation": np.ones(1)})
+
+
+@pytest.mark.parametrize(("places", "words"), [(7, 13), (7, 8), (2, 5), (1, 3), (7, 40)])
+def test_the_legend_lies_within_the_figure(places, words):
+    history = {"seed": np.zeros(2), "evaluation": np.arange(2), "score": np.zeros(2)}
+    for i in range(places):
+        for j in range(words):
+            history[column(f"normal {i}→9", f"sep_conv_{j}x{j}")] = np.full(2, 1 / words)
+    figure = weights_figure(history, title="pc_darts")
+    figure.draw_without_rendering()
+    assert len(figure.legends[0].get_texts()) == words
+    legend, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= legend.x0 and legend.x1 <= whole.x1

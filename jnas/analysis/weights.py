@@ -78,12 +78,23 @@ def weights_figure(
         list(handles.values()),
         list(handles),
         loc="outside upper center",
-        ncols=min(len(handles), 2 * columns),
+        ncols=_that_fit(list(handles), figure.get_figwidth()),
         frameon=False,
         fontsize=8,
         title=title or None,
     )
     return figure
+
+
+def _that_fit(words: list[str], inches: float) -> int:
+    """How many columns a legend of these words may have, which it fills one after another."""
+    for columns in range(len(words), 1, -1):
+        rows = math.ceil(len(words) / columns)
+        parts = [words[i : i + rows] for i in range(0, len(words), rows)]
+        # Of 8 points: a handle and its spaces take 0.53 inches, a letter at most 0.07.
+        if sum(0.53 + 0.07 * max(map(len, part)) for part in parts) <= inches:
+            return len(parts)
+    return 1
 
 
 def _by_step(history: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
