@@ -88,8 +88,7 @@ def weights_figure(
 
 def _that_fit(words: list[str], inches: float) -> int:
     """How many columns a legend of these words may have, which it fills one after another."""
-    for columns in range(len(words), 1, -1):
-        rows = math.ceil(len(words) / columns)
+    for rows in range(1, len(words)):
         parts = [words[i : i + rows] for i in range(0, len(words), rows)]
         # Of 8 points: a handle and its spaces take 0.53 inches, a letter at most 0.07.
         if sum(0.53 + 0.07 * max(map(len, part)) for part in parts) <= inches:
