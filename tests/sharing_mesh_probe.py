@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from test_weight_sharing import CLASSES, FIT, HELD_OUT, NET, QUICK, TRAINING
+from quick import QUICK
+from test_weight_sharing import CLASSES, FIT, HELD_OUT, NET, TRAINING
 
 from jnas.base import propose, sample
 from jnas.evaluators import make_mesh, shared_scores, weight_sharing

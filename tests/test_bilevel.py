@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import QUICK
 
 import jnas
 from jnas import links, nets
@@ -25,7 +26,6 @@ from jnas.evaluators.plans import population
 
 CLASSES = 3
 RATE, MOMENTUM, DECAY = 0.2, 0.9, 0.01
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 def examples(seed: int, n: int, shape: tuple) -> Examples:

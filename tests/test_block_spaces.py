@@ -90,6 +90,103 @@ def test_pnasnet_5_has_its_published_parameters() -> None:
     assert int(space.counts["params"](space.parse("PNASNET_5"))) == 86_057_668
 
 
+AMOEBANET_CELLS = {"normal": [0], "reduce": [2, 3, 4, 5, 6]}  # what AmoebaNet-A keeps
+
+
+def _amoebanet_a(width: int, normals: int, classes: int, imagenet: bool) -> int:
+    """The parameters of AmoebaNet-A in a plain count, as its published code makes it.
+
+    Here 0 is the last cell's output and 1 the one before, as there.
+    """
+    normal = ["avg0", "max0", "sep3_1", "id1", "id0"]
+    normal += ["avg1", "sep3_0", "sep5_2", "avg5", "sep3_0"]
+    reduce = [
+        "sep3_1",
+        "avg0",
+        "max0",
+        "sep7_2",
+        "max1",
+        "max0",
+        "sep3_4",
+        "lines0",
+        "avg1",
+        "sep7_0",
+    ]
+    stem = 32 if imagenet else 3 * width
+    total, outputs = 27 * stem + 2 * stem, [0, stem]
+    cells = [(True, width // 4), (True, width // 2)] if imagenet else []
+    for stage in range(3):
+        cells += [(True, width * 2**stage)] * (stage > 0) + [(False, width * 2**stage)] * normals
+    for reduces, c in cells:
+        before, last = outputs[-2:]
+        total += last * c + 2 * c
+        total += before * c + 2 * c if before else 0
+        for op in reduce if reduces else normal:
+            source = int(op[-1])
+            into = last if source == 1 and not before else c
+            if op.startswith("sep"):
+                k = int(op[3]) ** 2
+                total += k * into + into * c + k * c + c * c + 4 * c
+            elif op.startswith("lines"):
+                q = c // 4
+                total += into * q + 2 * 7 * q * q + q * c + 2 * (3 * q + c)
+            elif into != c or (op.startswith("id") and reduces and source < 2):
+                total += into * c + 2 * c
+        if not (reduces or before):
+            total += last * c + 2 * c  # what is before goes into the output too
+        outputs.append(c * (5 if reduces else 4))
+    return total + (outputs[-1] + 1) * classes
+
+
+@pytest.mark.parametrize(
+    ("width", "normals", "imagenet", "millions"),
+    # Tables of arXiv 1802.01548.
+    [(32, 6, False, 2.6), (36, 6, False, 3.2), (50, 4, True, 5.1), (190, 6, True, 86.7)],
+)
+def test_amoebanet_a_has_its_published_size(
+    width: int, normals: int, imagenet: bool, millions: float
+) -> None:
+    classes, image, stem = (1001, 224, 32) if imagenet else (10, 32, 0)
+    space = spaces.amoebanet(
+        *(width, normals, classes, image), imagenet=imagenet, stem=stem, keep=AMOEBANET_CELLS
+    )
+    arch = space.parse("AMOEBANET_A")
+    found = int(space.counts["params"](arch))
+    assert found == _amoebanet_a(width, normals, classes, imagenet)
+    assert round(found / 1e6, 1) == millions
+    if width == 50:
+        assert round(float(space.counts["flops"](arch)) / 1e6) == 555  # million multiply-adds
+
+
+def _enas(width: int, repeats: int) -> int:
+    """The parameters of ENAS' micro network in a plain count, as its published code makes it."""
+    text = "0 2 0 0 0 4 0 1 0 4 1 1 1 0 0 1 0 2 1 1 1 0 1 0 0 3 0 2 1 1 3 1 1 0 0 4 0 3 1 1"
+    numbers = [int(word) for word in text.split()]
+    total, outputs, kept = 27 * 3 * width + 6 * width, [3 * width] * 2, 0
+    for layer in range(3 * repeats + 2):
+        reduces = layer in (repeats, 2 * repeats + 1)
+        c = width * 2 ** ((layer >= repeats) + (layer >= 2 * repeats + 1))
+        total += sum(before * c + 2 * c for before in outputs) + c * c + 2 * c
+        cell = numbers[20:] if reduces else numbers[:20]
+        for source, op in zip(cell[::2], cell[1::2], strict=True):
+            if op < 2:
+                total += 2 * ((3 + 2 * op) ** 2 * c + c * c + 2 * c)
+            elif op == 4 and reduces and source < 2:
+                total += c * c + 2 * c
+        kept = len({2, 3, 4, 5, 6} - set(cell[::2]))
+        outputs = [outputs[-1], kept * c]
+    return total + outputs[-1] * 10
+
+
+def test_the_micro_network_of_enas_has_its_published_size() -> None:
+    # Its published script has 5 normal cells a stage; 4.6M, of the paper, are those of 6.
+    assert _enas(36, 5) == 3_894_372 and round(_enas(36, 6) / 1e6, 1) == 4.6
+    for repeats in (5, 6):
+        space = spaces.enas_micro(36, repeats)
+        bias = 10  # of the classifier, which the published one has not
+        assert int(space.counts["params"](space.parse("ENAS"))) == _enas(36, repeats) + bias
+
+
 @pytest.mark.parametrize(
     ("space", "name", "millions"),
     [

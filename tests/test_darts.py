@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from quick import QUICK
 
 from jnas import nets
 from jnas.base import InputError, one_hot, sample
@@ -16,7 +17,6 @@ from jnas.evaluators.training import check, loss
 from jnas.nets import count_flops, count_params, darts_ops, forms
 from jnas.spaces.genotypes import GENOTYPES
 
-QUICK = {"xla_backend_optimization_level": 0}
 FIRST = (
     "Genotype(normal=[('max_pool_3x3', 0), ('sep_conv_3x3', 1), ('avg_pool_3x3', 2), "
     "('sep_conv_5x5', 1), ('dil_conv_3x3', 3), ('skip_connect', 0), ('dil_conv_5x5', 4), "
@@ -343,6 +343,31 @@ def test_lines_of_seven_equal_plain_convolutions(stride: int) -> None:
     plain = {"scale": jnp.ones(3), "bias": jnp.zeros(3)}
     np.testing.assert_allclose(op(x), _norm(plain, y), rtol=1e-4, atol=1e-5)
     assert darts_ops.OPS["none"](3, stride, rngs=nnx.Rngs(0))(x).shape == y.shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [3, 8])
+def test_lines_with_a_bottleneck_equal_plain_convolutions(channels: int, stride: int) -> None:
+    op = darts_ops.OPS["bottle_conv_7x1_1x7"](channels, stride, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(2), (4, 6, 10, channels))
+    inner = channels // 4
+
+    def step(y: jax.Array, kernel: jax.Array, strides: tuple[int, int]) -> jax.Array:
+        reach = [(n // 2, n // 2) for n in kernel.shape[:2]]
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = jax.lax.conv_general_dilated(
+            jax.nn.relu(y), kernel, strides, reach, dimension_numbers=numbers
+        )
+        n = kernel.shape[-1]
+        return _norm({"scale": jnp.ones(n), "bias": jnp.zeros(n)}, y)
+
+    y = step(x, op.before.conv.kernel[...], (1, 1)) if inner else x
+    assert y.shape[-1] == (inner or channels)
+    y = step(y, op.along.kernel[...][None], (1, stride))
+    y = step(y, op.down.kernel[...][:, None], (stride, 1))
+    y = step(y, op.after.conv.kernel[...], (1, 1)) if inner else y
+    np.testing.assert_allclose(op(x), y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

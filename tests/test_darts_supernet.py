@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick import QUICK
 from test_rows import avg, batch_norm, draw, lax_conv, pool
 
 from jnas.base import InputError, sample
@@ -15,7 +16,6 @@ from jnas.nets.darts_supernet import darts_supernet
 from jnas.spaces.darts import CANDIDATES, EDGES
 
 BATCH, CLASSES, INPUTS = 4, 3, 2
-QUICK = {"xla_backend_optimization_level": 0}
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from law_tables import ENTRIES, RECIPES
+from quick import QUICK
 from scipy import stats
 
 import jnas
@@ -127,9 +128,6 @@ def evaluated(trials: Trials) -> Trials:
         return trials._replace(score=1 - loss, grad=grad, metrics={"cost": loss})
     cost = jnp.sum(to_vector(SPACE, trials.arch), -1).astype(jnp.float32)
     return trials._replace(score=one_max(trials.arch), metrics={"cost": cost})
-
-
-QUICK = {"xla_backend_optimization_level": 0}  # compiling is nearly all of the time here
 
 
 class Compiled(NamedTuple):

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quick import QUICK
 from scipy import stats
-from test_weight_sharing import CLASSES, FIT, HELD_OUT, NET, QUICK, TRAINING
+from test_weight_sharing import CLASSES, FIT, HELD_OUT, NET, TRAINING
 
 import jnas
 from jnas.base import InputError, Space, choice_counts, propose, sample

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from quick import QUICK
 from scipy import stats
 
 from jnas import nets, spaces
@@ -28,8 +29,6 @@ from jnas.evaluators.one_shot_selection import (
     to_weights,
 )
 from jnas.evaluators.shared import descend_weights, draw_fit, start
-
-QUICK = {"xla_backend_optimization_level": 0}
 
 # ------------------------------------------------------------------------- rank correlation
 

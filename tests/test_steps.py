@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from quick import QUICK
 
 from jnas.base import InputError, Trials, propose
 from jnas.configs import training_of
@@ -71,9 +72,6 @@ FIT, HELD_OUT = _examples(0, 50), _examples(1, 40)
 
 def _arch(choice: int) -> Any:
     return {"middle": jnp.int32(choice)}
-
-
-QUICK = {"xla_backend_optimization_level": 0}  # compiling is nearly all of the time here
 
 
 @functools.cache

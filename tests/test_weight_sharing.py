@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from quick import QUICK
 from test_mesh import environment
 
 import jnas
@@ -57,7 +58,6 @@ class Small(nnx.Module):
 NET = functional(Small)  # depth 0, 1, 2; op; width 2, 4, 6
 RULE = optax.chain(optax.add_decayed_weights(0.01), optax.sgd(0.1, momentum=0.9, nesterov=True))
 TRAINING = Training(RULE, steps=10, batch_size=8)
-QUICK = {"xla_backend_optimization_level": 0}
 PLACES = ("depth", "op", "width")  # the order of `to_vector`
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from flax import nnx
 
 from jnas.nets.choices import OneOf, Repeat
+from jnas.nets.counting import params_of
 from jnas.nets.darts import Edge, Edges, Pick, Reducing
 from jnas.nets.darts_ops import changing_options, edge_options
 from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle
-from jnas.nets.layers import BatchNorm, Conv
+from jnas.nets.layers import BatchNorm, Conv, ReLUConvBN
 from jnas.nets.narrow import ConvNorm, Kept, NarrowConv, NarrowLinear
 from jnas.spaces.blocks import Family, cells_of, concatenated, keeping
 from jnas.spaces.blocks_counts import Source, Spec, Stack, layout
@@ -108,8 +109,10 @@ class BlockCell(nnx.Module):
             relu = "" if spec.raw else "before"
             self.before = ConvNorm(before, spec.width, 1, relu=relu, into=of_before, rngs=idly)
         self.last = ConvNorm(last, spec.width, 1, relu="before", into=of_last, rngs=idly)
+        one = lambda: ReLUConvBN(spec.width, spec.width, 1, rngs=idly)
+        self.twice = one() if family.twice else None
         edge: Any = functools.partial(FirstEdge, before) if spec.raw else Edge
-        sizes = (spec.width, spec.reduces, family.operations, blocks)
+        sizes = (spec.width, spec.reduces, family.modules, blocks)
         self.edges = Edges(*sizes, edge=edge, rngs=rngs)
         own = Source(spec.name, spec.width, 0)
         many, name = _channels(own, family, blocks)
@@ -118,7 +121,10 @@ class BlockCell(nnx.Module):
     def __call__(self, carry: tuple) -> tuple:
         before, last = carry
         first = self.before(before) if self.past or not self.raw else before
-        nodes = self.edges([before if self.raw else first, self.last(last)])
+        second = self.last(last)
+        if self.twice is not None:
+            second = self.twice(second)
+        nodes = self.edges([before if self.raw else first, second])
         return last, self.kept([first, *nodes] if self.past else nodes)
 
 
@@ -284,3 +290,27 @@ def enas_micro(
     """The network of ENAS' cells of its micro space, else as `nasnet`."""
     stack = Stack(channels, repeats, classes, image, inputs, raw=False)
     return _net(ENAS_MICRO, blocks, stack)
+
+
+_FOR_IMAGENET: dict[str, Any] = {"classes": 1000, "imagenet": True}
+_NASNET_A: dict[str, Any] = {**_FOR_IMAGENET, "image": 224, "keep": {"normal": [0], "reduce": [3]}}
+PUBLISHED = (
+    (
+        "NASNet-A (4 @ 1056)",
+        params_of(lambda: nasnet(44, 4, stem=32, **_NASNET_A), "NASNET_A"),
+        5_289_978,
+        "the trainable parameters of Keras' NASNetMobile",
+    ),
+    (
+        "NASNet-A (6 @ 4032)",
+        params_of(lambda: nasnet(168, 6, stem=96, **_NASNET_A), "NASNET_A"),
+        88_753_150,
+        "the trainable parameters of Keras' NASNetLarge",
+    ),
+    (
+        "PNASNet-5 (4 @ 216)",
+        params_of(lambda: pnas(216, 4, image=352, stem=96, **_FOR_IMAGENET), "PNASNET_5"),
+        86_057_668,
+        "timm's pnasnet5large",
+    ),
+)

@@ -41,6 +41,7 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
       A number, float32 where the architecture is relaxed.
     """
     values = net.bind(arch)
+    soft = any(relaxed(jnp.asarray(leaf)) for leaf in jax.tree.leaves(arch))
 
     def share(part: Searchable, above: _Above) -> jax.Array:
         """How much of each choice is taken: `[*stack, K]`, with 1 for axes that share."""
@@ -61,7 +62,7 @@ def count_params(net: Net, arch: Architecture) -> jax.Array:
                 continue
             shape = part.shape[len(above.stack) :]
             if key in own:
-                total = total + _kept(shape, own[key])
+                total = total + _kept(shape, own[key], soft)
                 continue
             slim = above.widest and shape and shape[-1] == above.widest
             total = total + math.prod(shape[:-1]) * (above.width if slim else math.prod(shape[-1:]))
@@ -107,11 +108,16 @@ def params_of(make: Callable[[], Net], text: str) -> Callable[[], jax.Array]:
     return params
 
 
-def _kept(shape: tuple[int, ...], axes: tuple) -> Any:
-    """How many numbers of an array are used, of whose last axes those of some places are."""
+def _kept(shape: tuple[int, ...], axes: tuple, soft: bool) -> Any:
+    """How many numbers of an array are used, of whose last axes those of some places are.
+
+    Places are marked by float32, which does not hold all counts of a large network: unless it is a
+    share that is used, they are counted by integers.
+    """
     found: Any = math.prod(shape[: len(shape) - len(axes)])
     for size, kept in zip(shape[-len(axes) :], axes, strict=True):
-        found = found * (size if kept is None else jnp.sum(kept, -1))
+        exact = kept if kept is None or soft else jnp.asarray(kept).astype(jnp.int32)
+        found = found * (size if exact is None else jnp.sum(exact, -1))
     return found
 
 

@@ -101,6 +101,40 @@ class ConvLines(nnx.Module):
         return self.norm(convolutions.conv_line(x, self.down[...], 1, self.stride))
 
 
+class LineConvBN(nnx.Module):
+    """ReLU, a convolution along one axis, batch normalisation."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, axis: int, stride: int, *, rngs: nnx.Rngs
+    ):
+        bound = math.sqrt(6 / (kernel * inputs))
+        self.kernel = nnx.Param(initial.uniform(rngs.params(), (kernel, inputs, outputs), bound))
+        self.norm = BatchNorm(outputs)
+        self.axis, self.stride = axis, stride
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        line = convolutions.conv_line(jax.nn.relu(x), self.kernel[...], self.axis, self.stride)
+        return self.norm(line)
+
+
+class BottleLines(nnx.Module):
+    """`conv_7x1_1x7` on a quarter of the channels between 1x1 convolutions; below 4, without."""
+
+    def __init__(
+        self, channels: int, kernel: int = 7, stride: int = 1, outputs: int = 0, *, rngs: nnx.Rngs
+    ):
+        outputs = outputs or channels
+        inner = outputs // 4
+        wide = inner or outputs
+        self.before = ReLUConvBN(channels, inner, 1, rngs=rngs) if inner else Function(_same)
+        self.along = LineConvBN(inner or channels, wide, kernel, 2, stride, rngs=rngs)
+        self.down = LineConvBN(wide, wide, kernel, 1, stride, rngs=rngs)
+        self.after = ReLUConvBN(inner, outputs, 1, rngs=rngs) if inner else Function(_same)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.after(self.down(self.along(self.before(x))))
+
+
 def skip_connect(channels: int, stride: int, *, rngs: nnx.Rngs) -> nnx.Module:
     """The identity, which at a stride is a factorised reduction."""
     return Function(_same) if stride == 1 else FactorizedReduce(channels, channels, rngs=rngs)
@@ -141,6 +175,9 @@ OPS: dict[str, Callable[..., nnx.Module]] = {  # (channels, stride, rngs=...) ->
     "sep_conv_7x7": lambda channels, stride, rngs: SepConv(channels, 7, stride, rngs=rngs),
     "conv_3x1_1x3": lambda channels, stride, rngs: ConvLines(channels, 3, stride, rngs=rngs),
     "conv_7x1_1x7": lambda channels, stride, rngs: ConvLines(channels, 7, stride, rngs=rngs),
+    "bottle_conv_7x1_1x7": lambda channels, stride, rngs: BottleLines(
+        channels, 7, stride, rngs=rngs
+    ),
 }
 
 
@@ -177,7 +214,8 @@ def changing_options(
         if kind == "dil_":
             return DilConv(inputs, k, stride, outputs=outputs, rngs=rngs)
         if "_" in kernel:
-            return ConvLines(inputs, k, stride, outputs, rngs=rngs)
+            lines = BottleLines if kind == "bottle_" else ConvLines
+            return lines(inputs, k, stride, outputs, rngs=rngs)
         return ReLUConvBN(inputs, outputs, k, stride, rngs=rngs)
 
     return {name: make(name) for name in operations}

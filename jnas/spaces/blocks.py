@@ -35,6 +35,8 @@ class Family(NamedTuple):
         block.
       named: published architectures as texts, by name.
       code: whether texts in the numbers of ENAS' scripts are read.
+      bottled: operations that are done on a quarter of the channels, between two 1x1 convolutions.
+      twice: whether a second 1x1 convolution follows the one of the output of the last cell.
     """
 
     name: str
@@ -44,6 +46,13 @@ class Family(NamedTuple):
     keep: Mapping[str, tuple[int, ...]] = types.MappingProxyType({})
     named: Mapping[str, str] = types.MappingProxyType({})
     code: bool = False
+    bottled: tuple[str, ...] = ()
+    twice: bool = False
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The operations as the network names them."""
+        return tuple("bottle_" * (op in self.bottled) + op for op in self.operations)
 
 
 def block_space(family: Family, blocks: int, counts: dict[str, Callable]) -> Space:

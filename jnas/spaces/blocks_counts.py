@@ -124,6 +124,8 @@ def costs(operation: str, width: int, strided: bool, into: int = 0) -> tuple[int
     `into` are the channels of its inputs where they are others: then the identity and the poolings
     have a 1x1 convolution.
     """
+    if operation.startswith("bottle_"):
+        return _bottled(operation, into or width, width, strided)
     if into:
         return _changing(operation, into, width, strided)
     product, norm = width * width, 2 * width
@@ -140,6 +142,17 @@ def costs(operation: str, width: int, strided: bool, into: int = 0) -> tuple[int
     if "_" in kernel:  # along rows and then along columns, whose rows are not yet halved
         return 2 * k * product, norm, (3 if strided else 2) * k * product
     return k * k * product, norm, k * k * product
+
+
+def _bottled(operation: str, into: int, width: int, strided: bool) -> tuple[int, int, int]:
+    """Along rows and columns on a quarter of the channels, if that leaves any; norms after each."""
+    k, inner = int(operation.partition("conv_")[2][0]), width // 4
+    wide = inner or width
+    along, down = k * (inner or into) * wide, k * wide * wide
+    before, after = into * inner, inner * width
+    weights, flops = before + along + down + after, (1 + strided) * along + down + after
+    norms = 2 * (2 * wide + (inner + width if inner else 0))
+    return weights, norms, flops + (4 if strided else 1) * before
 
 
 def _changing(operation: str, into: int, width: int, strided: bool) -> tuple[int, int, int]:
@@ -186,10 +199,13 @@ def counts(family: Family, blocks: int, stack: Stack) -> dict[str, Callable[[Any
             else:
                 loose[source.name] += cost
             base[0] += 2 * spec.width
+        if family.twice:
+            product = spec.width**2
+            base += (product + 2 * spec.width, product * spec.last.side**2)
         for place in range(3):
             strided = spec.reduces and place < 2
             into = spec.before.channels if spec.raw and place == 0 else 0
-            for i, op in enumerate(family.operations):
+            for i, op in enumerate(family.modules):
                 weights, norms, flops = costs(op, spec.width, strided, into)
                 tables[spec.name][:, place, i] += (weights + norms, flops * spec.side**2)
     last = every[-1]
