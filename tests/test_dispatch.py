@@ -91,6 +91,18 @@ def test_an_index_that_all_rows_share_stays_a_branch():
     _equal(found, jax.tree.map(lambda *leaves: np.stack(leaves), *want))
 
 
+def test_rows_that_share_all_but_the_index_have_the_numbers_of_rows_alone():
+    index, *rest = _args(N)
+    shared = [x[0] for x in rest]
+
+    def run(index: Any) -> Any:
+        with dispatch.grouped(4):
+            return jax.vmap(_row(dispatch.switch), (0, *[None] * 4))(index, *shared)
+
+    want = [_row(dispatch.switch)(i, *shared) for i in index]
+    _equal(jax.jit(run)(index), jax.tree.map(lambda *leaves: np.stack(leaves), *want))
+
+
 @pytest.mark.parametrize(
     "index", [[0] * 9, [2, 2, 1, 2, 0, 1, 2, 2, 2], [3, 0, 3, 0, 1, 2, 1, 0, 2]]
 )

@@ -99,6 +99,10 @@ def _choose(index: jax.Array, branches: Sequence[Callable], *args: Any) -> Any:
     def many(n: int, batched: Any, index: jax.Array, *args: Any) -> tuple[Any, Any]:
         leaves, tree = jax.tree.flatten(args)
         lead = jax.tree.leaves(batched[1:])
+        if not any(lead):  # rows of equal choice are equal: every branch runs once
+            each = [branch(*args) for branch in branches]
+            out = jax.tree.map(lambda *ys: jnp.stack(ys)[index], *each)
+            return out, jax.tree.map(lambda _: True, out)
         axes = jax.tree.unflatten(tree, [0 if b else None for b in lead])
         wide = [jax.vmap(branch, axes) for branch in branches]
         if not batched[0]:
