@@ -37,6 +37,7 @@ MAKERS: dict[str, Callable[[], nets.Net]] = {
 COUNTED = MAKERS | {  # that differ from one above in what the counts have to know
     "amoebanet": lambda: nets.amoebanet(**SMALL | {"channels": 8}, keep={"reduce": [2, 3]}),
     "enas_micro": lambda: nets.enas_micro(**SMALL),
+    "enas_final": lambda: nets.enas_macro(4, 4, CLASSES, 8, 1, doubling=True, separable=False),
 }
 BIAS = {"nats_size": CLASSES}  # whose official rule counts the classifier's bias as multiply-adds
 made: dict[str, nets.Net] = {}
@@ -152,6 +153,72 @@ def test_no_gradient_flows_to_parameters_that_do_not_count(name: str) -> None:
         inside = lambda p, mask: jnp.sum(jnp.broadcast_to(mask, p.shape))
         total = sum(jax.tree.leaves(jax.tree.map(inside, params, masks)))
         assert int(total) == int(count_params(net, _one(archs, i)))
+
+
+def _conv(x: jax.Array, kernel: jax.Array, groups: int = 1, stride: int = 1) -> jax.Array:
+    reach = [(n // 2, n // 2) for n in kernel.shape[:2]]
+    numbers = ("NHWC", "HWIO", "NHWC")
+    strides = (stride, stride)
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, reach, dimension_numbers=numbers, feature_group_count=groups
+    )
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / jnp.sqrt(variance + 1e-5)
+
+
+@pytest.mark.parametrize("separable", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_a_macro_network_of_enas_is_wired_as_its_text_says(separable: bool) -> None:
+    """Bit i of a layer reads the i-th of what there is: the stem, the first layer, the second..."""
+    net = nets.enas_macro(2, 4, CLASSES, 8, 1, doubling=True, separable=separable)
+    text = "0 1 1 4 0 1 3 1 0 1"  # layer 3 reads layer 1, layer 4 reads the stem and layer 2
+    params, state = jax.jit(net.init, compiler_options=QUICK)(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (BATCH, 8, 8, 1))
+
+    def layer(i: int, op: int, x: jax.Array, reads: list[jax.Array]) -> jax.Array:
+        p = params["layers"][i]
+        y = jax.nn.relu(_norm(_conv(x, p["enter"]["conv"]["kernel"])))
+        if op == 4:
+            window = lambda y: jax.lax.reduce_window(
+                y, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME"
+            )
+            y = window(y) / window(jnp.ones_like(y))
+        else:
+            q = p["op"]["options"][op]
+            if op in (1, 3) and separable:
+                y = _conv(y, q["depthwise"]["kernel"][:, :, None], y.shape[-1])
+                y = _conv(y, q["pointwise"]["kernel"])
+            else:
+                y = _conv(y, q["conv"]["kernel"])
+            y = jax.nn.relu(_norm(y))
+        if i == 0:
+            return y
+        kernel, width = p["join"]["conv"]["kernel"], y.shape[-1]
+        own, *rest = jnp.split(kernel[0, 0], kernel.shape[2] // width)
+        taken = [jax.nn.relu(a) @ b for a, b in zip(reads, rest, strict=True)]
+        return _norm(sum(taken, jax.nn.relu(y) @ own))
+
+    def halved(i: int, made: list[jax.Array]) -> list[jax.Array]:
+        ps = params["reductions"][i].values()
+        both = [
+            (_conv(y, p["first"]["kernel"], 1, 2), _conv(y[:, 1:, 1:], p["second"]["kernel"], 1, 2))
+            for y, p in zip(made, ps, strict=True)
+        ]
+        return [_norm(jnp.concatenate(parts, -1)) for parts in both]
+
+    zero = jnp.zeros_like
+    made = [_norm(_conv(x, params["stem"]["kernel"]))]
+    made = halved(0, [*made, layer(0, 0, made[0], [])])
+    made = halved(1, [*made, layer(1, 1, made[1], made[:1])])
+    made = [*made, layer(2, 4, made[2], [zero(made[0]), made[1]])]
+    last = layer(3, 3, made[3], [made[0], zero(made[1]), made[2]])
+    head = params["classifier"]
+    expected = last.mean((1, 2)) @ head["kernel"] + head["bias"]
+    run = lambda arch: net.apply(params, state, arch, x, train=True)[0]
+    found = jax.jit(run, compiler_options=QUICK)(net.space.parse(text))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["nas_bench_101", "metaqnn", "resnet"])

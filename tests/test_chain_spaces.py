@@ -100,6 +100,33 @@ def test_the_macro_space_has_the_published_size_and_notation() -> None:
         same(space.parse(space.describe(one)), one)
 
 
+def _macro(channels: int, text: str) -> int:
+    """The parameters of a macro network in a plain count, as ENAS' published code trains it."""
+    numbers, width = [int(word) for word in text.split()], channels
+    total, made = 27 * channels + 2 * channels, 1
+    for layer in range(24):
+        op, bits = numbers[0], numbers[1 : 1 + layer]
+        numbers = numbers[1 + layer :]
+        total += width**2 + 2 * width + (9, 9, 25, 25)[op] * width**2 + 2 * width
+        if layer:
+            total += (1 + sum(bits)) * width**2 + 2 * width
+        made += 1
+        if layer in (7, 15):
+            total += made * (2 * width**2 + 4 * width)
+            width *= 2
+    return total + 10 * width
+
+
+def test_the_published_macro_network_has_the_parameters_of_its_code() -> None:
+    space = spaces.enas_macro(96, 24, doubling=True, separable=False)
+    arch = space.parse("ENAS")
+    text = space.describe(arch)
+    assert text.startswith(MACRO) and len(text.split()) == 300
+    assert _macro(96, text) == 42_559_392
+    bias = 10  # of the classifier, which the published one has not
+    assert int(space.counts["params"](arch)) == 42_559_392 + bias
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [("0 1 2", "the form is 78 digits"), ("9" + MACRO[1:], "layer 1: 9"), ("x" * 200, "the form")],

@@ -318,6 +318,14 @@ def test_settings_that_cannot_be_are_refused_in_one_line(make: Any, told: str) -
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("width", "params"), [(0.5, 2_218_512), (0.75, 3_170_208), (1.3, 6_282_256)]
+)
+def test_mnasnet_of_other_widths_has_torchvision_s_parameters(width: float, params: int) -> None:
+    space = spaces.mnasnet(width=width)
+    assert int(space.counts["params"](space.parse("MnasNet-B1"))) == params
+
+
 def test_small_versions_keep_their_last_halvings_and_first_stages() -> None:
     spec = SPECIFICATIONS["mobilenet_v2"](image=32, stages=4, halvings=2, head=64, width=0.5)
     assert [spec.stem_stride, *(s.stride for s in spec.stages)] == [1, 1, 1, 2, 2]

@@ -131,14 +131,16 @@ class AutoFormer(nnx.Module):
         p = self.patch
         x = x.reshape(b, high // p, p, wide // p, p, c).swapaxes(2, 3)
         x = self.position(self.token(self.embedding(x.reshape(b, -1, p * p * c))))
-        return self.classifier(self.norm(self.layers(x))[:, 0])
+        return self.classifier(jnp.mean(self.norm(self.layers(x))[:, 1:], 1))
 
 
 @takes(spaces.autoformer)
 def autoformer(**settings: Any) -> Net:
     """The vision transformers of AutoFormer, with every setting of `jnas.spaces.autoformer`.
 
-    Layers have normalisation before attention and before the feed-forward (gelu).
+    Layers have normalisation before attention and before the feed-forward (gelu). As in the
+    published runs, what the patches end up as is averaged for the classifier; the class token only
+    takes part in attention.
 
     Args:
       **settings: see `jnas.spaces.autoformer`.

@@ -72,13 +72,13 @@ class SepConv(nnx.Module):
 class FactorizedReduce(nnx.Module):
     """Halves height and width: two 1x1 convolutions of pixels a step apart, side by side."""
 
-    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, *, relu: bool = True, rngs: nnx.Rngs):
         self.first = Conv(inputs, outputs // 2, 1, stride=2, rngs=rngs)
         self.second = Conv(inputs, outputs - outputs // 2, 1, stride=2, rngs=rngs)
-        self.norm = BatchNorm(outputs)
+        self.norm, self.relu = BatchNorm(outputs), relu
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = jax.nn.relu(x)
+        x = jax.nn.relu(x) if self.relu else x
         return self.norm(jnp.concatenate([self.first(x), self.second(x[:, 1:, 1:])], -1))
 
 

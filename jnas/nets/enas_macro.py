@@ -16,7 +16,7 @@ from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle, lecun_uniform
 from jnas.nets.layers import BatchNorm, Conv
 from jnas.nets.narrow import ConvNorm, Kept
-from jnas.spaces.enas_macro import OPERATIONS, reductions
+from jnas.spaces.enas_macro import OPERATIONS, reductions, widths
 
 
 class Separable(nnx.Module):
@@ -32,44 +32,56 @@ class Separable(nnx.Module):
 
 
 class MacroLayer(nnx.Module):
-    """A 1x1 convolution, the operation, and a 1x1 convolution of it and the skip connections."""
+    """A 1x1 convolution, the operation, and a 1x1 convolution of it and the skip connections.
 
-    def __init__(self, number: int, channels: int, *, rngs: nnx.Rngs):
+    The first layer has none, and no second 1x1 convolution.
+    """
+
+    def __init__(self, number: int, channels: int, separable: bool, *, rngs: nnx.Rngs):
         conv = functools.partial(ConvNorm, channels, channels, rngs=rngs)
+        small = functools.partial(Separable, channels, rngs=rngs) if separable else conv
         made = (
-            *(conv(3), Separable(channels, 3, rngs=rngs)),
-            *(conv(5), Separable(channels, 5, rngs=rngs)),
+            *(conv(3), small(3)),
+            *(conv(5), small(5)),
             *(ops.avg_pool_3x3, ops.max_pool_3x3),
         )
         self.enter = conv(1)
         self.op = OneOf(dict(zip(OPERATIONS, made, strict=True)), f"op_{number}")
-        reads = f"reads_{number}" if number else ""
-        self.reads = Kept(1 + number, channels, reads)
-        self.join = ConvNorm(
-            (1 + number) * channels, channels, 1, relu="before", into=reads, rngs=rngs
-        )
+        reads, many = f"reads_{number}", 1 + number
+        self.reads = Kept(many, channels, reads) if number else None
+        join = functools.partial(ConvNorm, many * channels, channels, 1, relu="before", into=reads)
+        self.join = join(rngs=rngs) if number else None
 
     def __call__(self, x: jax.Array, before: list[jax.Array]) -> jax.Array:
-        return self.join(self.reads([self.op(self.enter(x)), *before]))
+        y = self.op(self.enter(x))
+        if self.reads is None or self.join is None:
+            return y
+        return self.join(self.reads([y, *before]))
 
 
 class MacroNetwork(nnx.Module):
-    """Stem, layers, after a third and two thirds of which all that they made is halved."""
+    """Stem and layers; after a third and two thirds of them all that was made is halved."""
 
-    def __init__(self, channels: int, layers: int, classes: int, inputs: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: list[int], classes: int, inputs: int, separable: bool, *, rngs: nnx.Rngs
+    ):
         idly = idle(rngs)
-        self.stem, self.stem_norm = Conv(inputs, channels, 3, rngs=idly), BatchNorm(channels)
-        self.layers = nnx.List([MacroLayer(i, channels, rngs=idly) for i in range(layers)])
-        self.halved = reductions(layers)
-        halve = lambda: FactorizedReduce(channels, channels, rngs=idly)
-        self.reductions = nnx.List([nnx.List([halve() for _ in range(i + 1)]) for i in self.halved])
-        self.classifier = nnx.Linear(channels, classes, kernel_init=lecun_uniform, rngs=rngs)
+        self.stem, self.stem_norm = Conv(inputs, channels[0], 3, rngs=idly), BatchNorm(channels[0])
+        self.layers = nnx.List(
+            [MacroLayer(i, width, separable, rngs=idly) for i, width in enumerate(channels)]
+        )
+        self.halved = reductions(len(channels))
+        halve = lambda i: FactorizedReduce(*channels[i : i + 2], relu=False, rngs=idly)
+        self.reductions = nnx.List(
+            [nnx.List([halve(i) for _ in range(i + 2)]) for i in self.halved]
+        )
+        self.classifier = nnx.Linear(channels[-1], classes, kernel_init=lecun_uniform, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x = self.stem_norm(self.stem(x))
-        made: list[jax.Array] = []
+        made: list[jax.Array] = [x]
         for i, layer in enumerate(self.layers):
-            x = layer(x, made)
+            x = layer(x, made[:i])
             made.append(x)
             if i in self.halved:
                 halves = self.reductions[self.halved.index(i)]
@@ -79,26 +91,34 @@ class MacroNetwork(nnx.Module):
 
 
 def enas_macro(
-    channels: int = 36, layers: int = 12, classes: int = 10, image: int = 32, inputs: int = 3
+    channels: int = 36,
+    layers: int = 12,
+    classes: int = 10,
+    image: int = 32,
+    inputs: int = 3,
+    doubling: bool = False,
+    separable: bool = True,
 ) -> Net:
     """The network of ENAS' macro space.
 
     A layer takes the output of the last one through a 1x1 convolution and its operation; that and
-    the outputs of the layers that it reads as well are concatenated for another 1x1 convolution.
-    After a third and after two thirds of the layers, every output so far is halved.
+    the earlier outputs that it reads as well are concatenated for another 1x1 convolution. After a
+    third and after two thirds of the layers, every output so far, that of the stem too, is halved.
 
     Args:
-      channels: of every layer.
+      channels: of the layers.
       layers: at least 3.
       classes: the outputs.
       image: height and width of the images, a multiple of 4.
       inputs: the channels of the images.
+      doubling: and `separable`: of `jnas.spaces.enas_macro`.
 
     Returns:
       The net over `jnas.spaces.enas_macro`: `[B, image, image, inputs]` to `[B, classes]`. Of a
       relaxed architecture a skip connection counts by the share of its bit.
     """
     numbers = np.cumsum([0, *range(layers)])
+    wide = widths(channels, layers, doubling)
 
     def bind(arch: Any) -> dict[str, Any]:
         bits: Any = arch["skips"]
@@ -109,11 +129,11 @@ def enas_macro(
         for i in range(layers):
             values[f"op_{i}"] = arch["ops"][i]
             own = xp.concatenate([xp.ones(1), bits[numbers[i] : numbers[i + 1]]])
-            values[f"reads_{i}"] = own.astype(np.float32).repeat(channels)
+            values[f"reads_{i}"] = own.astype(np.float32).repeat(wide[i])
         return values
 
     return functional(
-        lambda rngs: MacroNetwork(channels, layers, classes, inputs, rngs=rngs),
-        space=spaces.enas_macro(channels, layers, classes, image, inputs),
+        lambda rngs: MacroNetwork(wide, classes, inputs, separable, rngs=rngs),
+        space=spaces.enas_macro(channels, layers, classes, image, inputs, doubling, separable),
         bind=bind,
     )

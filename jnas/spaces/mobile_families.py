@@ -6,6 +6,7 @@ halvings of the image.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -130,7 +131,8 @@ def mnasnet(width: float = 1.0, **data: Any) -> Mobile:
     The layers of a stage are alike. A stage chooses a convolution, a separable one, MBConv3 or
     MBConv6; kernel 3 or 5; squeeze and excitation of 0 or a quarter; no skip, identity or pooling;
     0.75, 1 or 1.25 times MobileNetV2's channels; one layer less, as many or one more: 432 choices.
-    Widths of the published networks that are none of these are choices too: 112 and 192.
+    Widths of the published networks that are none of these are choices too: 112 and 192. The head
+    has 1,280 channels whatever the multiplier, as in torchvision's networks.
     """
     positive_width(width)
     extra = {96: (112,), 160: (192,)}
@@ -151,9 +153,10 @@ def mnasnet(width: float = 1.0, **data: Any) -> Mobile:
             "mb6_k3_se0_id_c320_r1"
         ),
     }
-    family = scaled_family(Family("mnasnet", 32, 1280, "re", eps=1e-3), width)
-    kept = points if width == 1 else {}
-    return small(Mobile("mnasnet", family, tuple(stages), (224,), points=kept), **data)
+    channels = lambda match: f"_c{scaled(int(match[1]), width)}"
+    points = {name: re.sub(r"_c(\d+)", channels, text) for name, text in points.items()}
+    family = Family("mnasnet", scaled(32, width), 1280, "re", eps=1e-3)
+    return small(Mobile("mnasnet", family, tuple(stages), (224,), points=points), **data)
 
 
 def mobilenet_v2(width: float = 1.0, **data: Any) -> Mobile:
@@ -241,7 +244,7 @@ def ofa(width: float = 1.0, **data: Any) -> Mobile:
     weights of their kernels, by kernel transformation (section 3.3), and expansions.
     """
     positive_width(width)
-    family = Family("ofa", 16, 960, "hs", 1280, feature_bias=False, **HARD)
+    family = Family("ofa", 16, 960, "hs", 1280, feature_bias=False, **HARD | {"eps": 1e-5})
     shape = ((24, 2, "re", 0), (40, 2, "re", 1), (80, 2, "hs", 0), (112, 1, "hs", 1))
     first: dict[str, tuple[str, ...]] = {"op": ("sep",), "kernel": ("k3",), "se": ("se0",)}
     stages = [Stage((scaled(16, width),), (1,), 1, first, first, activation="re")]
@@ -308,11 +311,13 @@ def proxylessnas(target: str = "mobile", width: float = 1.0, **data: Any) -> Mob
             words.append(f"c{c}_r{len(layers)}:{','.join(layers)}")
         name = {"cpu": "CPU", "gpu": "GPU", "mobile": "Mobile", "mobile_14": "Mobile-14"}[target]
         points[f"ProxylessNAS-{name}"] = " ".join(words)
-    family = scaled_family(Family("proxylessnas", stem, head, "r6", eps=1e-3), width)
+    family = Family(
+        "proxylessnas", scaled(stem, width), scaled(head, max(1.0, width)), "r6", eps=1e-3
+    )
     return small(Mobile("proxylessnas", family, tuple(stages), (224,), points=points), **data)
 
 
-FBNET = {  # facebookresearch/maskrcnn-benchmark, fbnet_modeldef.py: expansion, kernel, groups
+FBNET = {  # facebookresearch/mobile-vision, mobile_cv: expansion, kernel, groups
     "FBNet-A": "-|33 13 - -|65 33 15 33|65 35 15g 65|63 15g 35 13g|65 65 35 65|65",
     "FBNet-B": "13|63 15 13 13|65 35 63 65|65 15 - 35|65 13 15 35|65 15 65 65|63",
     "FBNet-C": "13|63 - 13 13|65 35 65 63|65 35 65 65|65 65 65 35|65 65 65 65|63",
