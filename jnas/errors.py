@@ -1,11 +1,27 @@
 """What jnas raises for a user's mistake."""
 
+import math
 from numbers import Integral
 from typing import Any
 
+LONGEST = 2000  # characters of an error
+
 
 class InputError(ValueError):
-    """A user's mistake: one line that names the value given and what is allowed."""
+    """A user's mistake: one line that names the value given and what is allowed.
+
+    Of a line that is very long, as where the value is a file by mistake, both ends are told.
+
+    >>> len(str(InputError("architecture " + "x" * 100_000 + ": allowed are 1 and 2")))
+    2000
+    """
+
+    def __init__(self, message: str):
+        line, between = " ".join(message.splitlines()), " [...] "
+        if len(line) > LONGEST:
+            half = (LONGEST - len(between)) / 2
+            line = line[: math.ceil(half)] + between + line[-math.floor(half) :]
+        super().__init__(line)
 
 
 def positive(**numbers: Any) -> None:

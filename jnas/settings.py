@@ -3,7 +3,9 @@
 import importlib
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 from ml_collections import ConfigDict
@@ -22,8 +24,19 @@ def resolve(kind: str, name: str, registry: Mapping[str, Callable]) -> Callable:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as e:
             raise InputError(f"{kind} {name!r}: {e}") from None
+        except Exception as e:
+            raise failed(f"{kind} {name!r}", e) from e
     allowed = ", ".join(sorted(registry))
     raise InputError(f"unknown {kind} {name!r}; allowed: {allowed}, or your own as module:function")
+
+
+def failed(who: str, e: Exception) -> InputError:
+    """That a user's own code failed, with the place."""
+    frames = traceback.extract_tb(e.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return InputError(
+        f"{who}: {type(e).__name__}: {e}{'' if isinstance(e, SyntaxError) else place}"
+    )
 
 
 def call(kind: str, f: Callable, /, *args: Any, **kwargs: Any) -> Any:

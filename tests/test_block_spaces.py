@@ -284,6 +284,10 @@ def test_what_is_concatenated_follows_from_what_is_read() -> None:
         pnas.parse(pnas.describe(pnas.parse("PNASNET_5")).replace("[2, 3, 4, 5, 6]", "[5, 6]"))
 
 
+CELL = "[" + "('conv_1x1', 1), " * 10 + "]"
+MIXED = f"Genotype(normal={CELL}, normal_concat=['a', None, []], reduce={CELL})"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -293,6 +297,7 @@ def test_what_is_concatenated_follows_from_what_is_read() -> None:
         ("Genotype(normal=[" + "('conv_9x9', 0), " * 10 + "], reduce=[])", "unknown operation"),
         ("Genotype(normal=[" + "('conv_1x1', 5), " * 10 + "], reduce=[])", "input 5: allowed: 0"),
         ("__import__('os').getcwd()", "the form is"),
+        (MIXED, r"normal_concat=\['a', None, \[\]\]: this cell concatenates"),
         ("(" * 5000, "the form is"),
     ],
 )

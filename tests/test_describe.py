@@ -26,12 +26,17 @@ number = 3
 
 def nothing():
     return 3
+
+
+def broken():
+    return {}["k"]
 """
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_space_of_describe.py").write_text(MODULE)
+    (tmp_path / "my_wrong_module_of_describe.py").write_text("def space(:\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
@@ -105,7 +110,18 @@ def test_counts_beyond_32_bits_are_printed(here: Path, capsys: pytest.CaptureFix
         ("mlp --depth=2 -v=1", "settings have the form --name=value"),
         ("mlp --arch=none", "architecture 'none'"),
         ("mlp --seed=-1", "--seed=-1"),
+        ("mlp --depth={[]:1}", "depth='{[]:1}': a whole number"),
+        (f"mlp --depth={'-' * 3000}1", "[...]"),
+        ("enas_micro --arch=" + "9" * 5000, "the form is"),
+        ("ofa --width=1e300", "width=1e+300: it has to be above 0, and at most 1000"),
         ("mlp --picture=missing/a.png", "there is no folder 'missing'"),
+        ("mlp --picture=a.svg", "a file that ends in .png is needed"),
+        ("mlp --picture=..", "a file that ends in .png is needed"),
+        (f"mlp --picture={'a' * 300}.png", "File name too long"),
+        (":space", "':space'"),
+        (".describe:space", "'.describe:space'"),
+        ("my_space_of_describe:broken", "broken': KeyError: 'k' (my_space_of_describe.py, line "),
+        ("my_wrong_module_of_describe:space", "SyntaxError: "),
         ("my_space_of_describe:missing", "missing"),
         ("my_space_of_describe:number", "is no space and no function"),
         ("my_space_of_describe:nothing", "a space or a network is needed"),

@@ -298,6 +298,17 @@ def clash() -> None:
     choice("b", [1, 2] if choice("a", [1, 2]) == 1 else [1, 3])
 
 
+def endless() -> None:
+    i = 0
+    while choice(f"more_{i}", [True, False]):
+        i += 1
+
+
+def itself(deep: int = 0) -> None:
+    choice("a", [1, 2])
+    itself(deep + 1)
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [
@@ -311,6 +322,10 @@ def clash() -> None:
         (alike, "compare choices with ==, not `is`"),
         (clash, "two choices are named 'b' but differ: [1, 2] and [1, 3]"),
         (lambda: choice("block", BLOCK)[0], "cannot look into its part 'block'"),
+        (endless, "asks for more than 300 choices"),
+        (itself, "calls itself without an end"),
+        (lambda: choice("block", own(itself)), "calls itself without an end"),
+        (3, "own(3): a function is needed"),
     ],
 )
 def test_a_function_that_cannot_be_a_space_is_refused_in_one_line(
@@ -320,6 +335,33 @@ def test_a_function_that_cannot_be_a_space_is_refused_in_one_line(
     with pytest.raises(InputError) as caught:
         own(function)
     assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_choice_may_be_named_by_another() -> None:
+    space = own(lambda: choice(choice("kind", ["a", "b"]), [1, 2, 3]))
+    assert space.distinct == 6
+    assert space.values(space.parse("kind=b b=3")) == {"kind": "b", "b": 3}
+
+
+def test_numbers_beyond_32_bits_are_counted_with() -> None:
+    space = own(lambda: choice("a", [0, 2**40]), counts={"twice": lambda v: 2 * v["a"]})
+    assert float(space.counts["twice"](space.parse(f"a={2**40}"))) == 2.0**41
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: own(BLOCK.build, counts=[1]), "functions by name are needed"),
+        (lambda: own(BLOCK.build, counts={"a": 1}), "functions by name are needed"),
+        (lambda: sequence(BLOCK, 2.5), "sequence from 1 to 2.5: whole numbers"),
+        (lambda: sequence(BLOCK, "3"), "sequence from 1 to '3': whole numbers"),
+        (lambda: sequence(3, 2), "sequence of 3: that is no space"),
+    ],
+)
+def test_what_a_space_cannot_be_made_of_is_refused(make: Callable, told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        make()
+    assert told in str(caught.value)
 
 
 def test_a_choice_outside_of_a_space_is_refused() -> None:

@@ -1,6 +1,7 @@
 """`jnas describe`: a space in numbers, words and a picture."""
 
 import ast
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
     Raises:
       InputError: there is none, or it does not take the settings.
     """
-    from jnas.settings import call, resolve
+    from jnas.settings import call, failed, resolve
     from jnas.spaces import SPACES, own
     from jnas.spaces.tracing import OutsideError
 
@@ -48,9 +49,14 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
             raise InputError(f"space {name!r} is no space and no function, but {found!r}")
         make = found
         try:
-            found = call("space", make, **settings)
-        except OutsideError:
-            found = own(lambda: make(**settings), name=name.partition(":")[2])
+            try:
+                found = call("space", make, **settings)
+            except OutsideError:
+                found = own(lambda: make(**settings), name=name.partition(":")[2])
+        except Exception as e:
+            if isinstance(e, InputError) or ":" not in name:
+                raise
+            raise failed(f"space {name!r}", e) from e
         found = getattr(found, "space", found)  # of a network
     elif settings:
         raise InputError(f"--{next(iter(settings))}: space {name!r} is made already")
@@ -90,6 +96,8 @@ def _some(words: Sequence[str], most: int) -> Sequence[str]:
 
 def _number(n: Any) -> str:
     n = n if isinstance(n, int) else float(n)
+    if not math.isfinite(n):
+        return str(n)
     whole = int(n)
     if whole != n:
         return f"{float(n):.6g}"
@@ -124,7 +132,7 @@ def _literal(text: str) -> Any:
     """A number, a tuple and so on as Python writes them; else the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text
 
 
@@ -145,13 +153,21 @@ def _example(space: Space, flags: dict[str, str]) -> Any:
 def _draw(space: Space, arch: Any, path: str | None) -> Path:
     from jnas import notation
     from jnas.analysis import figures
+    from jnas.faults import disk_error
 
     file = Path(path or f"{''.join(c if c.isalnum() else '_' for c in space.name)}.png")
-    if not file.resolve().parent.is_dir():
+    if not file.parent.is_dir():
         raise InputError(f"--picture={path}: there is no folder {str(file.parent)!r}")
+    if file.suffix != ".png" or os.path.isdir(file):
+        raise InputError(f"--picture={path}: the name of a file that ends in .png is needed")
     if space.edges is not None:
         drawing = figures.draw_cell(space.edges(arch), title=space.name)
     else:
         drawing = figures.draw_choices(notation.rows(space.describe(arch)), title=space.name)
-    figures.save(drawing, file)
+    try:
+        figures.save(drawing, file)
+    except OSError as e:
+        if disk_error(e):
+            raise
+        raise InputError(f"--picture={path}: {e.strerror}") from None
     return file

@@ -222,15 +222,16 @@ def parse(family: Family, blocks: int, text: str) -> Any:
     shown = text.strip() if len(text) < 60 else f"{text.strip()[:57]}..."
     who = f"genotype {' '.join(shown.split())!r}"
     names = list(family.cells) if len(family.cells) > 1 else ["normal"]
-    if family.code and re.fullmatch(r"[\d\s]+", text) and len(text) < LONGEST:
-        cells = _from_code(family, [int(w) for w in text.split()], blocks, who)
+    words = text.split() if family.code and len(text) < LONGEST else []
+    if words and all(re.fullmatch("[0-9]{1,9}", w) for w in words):
+        cells = _from_code(family, [int(w) for w in words], blocks, who)
         return dict(zip(names, cells, strict=True))
     fields = _fields(text, names, blocks, who, family.named)
     made = {}
     for name in names:
         made[name] = _cell(family, blocks, fields[name], f"{who}: {name}")
         concat, own = fields.get(f"{name}_concat"), _concat(family, name, made[name]["inputs"])
-        if concat is not None and sorted(concat) != own:
+        if concat is not None and sorted(concat, key=str) != sorted(own, key=str):
             raise InputError(f"{who}: {name}_concat={concat!r}: this cell concatenates {own}")
     return made if len(family.cells) > 1 else made["normal"]
 

@@ -185,7 +185,7 @@ def known(q: Question, i: jax.Array) -> Any:
     if all(isinstance(v, bool) for v in q.options):
         return jnp.asarray(q.options)[i]
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in q.options):
-        whole = all(isinstance(v, int) for v in q.options)
+        whole = all(isinstance(v, int) and -(2**31) <= v < 2**31 for v in q.options)
         return jnp.asarray(q.options, jnp.int32 if whole else jnp.float32)[i]
     return Word(q.options, i)
 

@@ -99,9 +99,9 @@ def scaled_family(family: Family, width: float) -> Family:
 
 
 def positive_width(width: float) -> None:
-    """Raises `InputError` for a multiplier that is not above 0."""
-    if not width > 0:
-        raise InputError(f"width={width}: it has to be above 0")
+    """Raises `InputError` for a multiplier that is not above 0, or makes numbers overflow."""
+    if not 0 < width <= 1000:
+        raise InputError(f"width={width}: it has to be above 0, and at most 1000")
 
 
 def about(base: int, more: Sequence[int] = ()) -> tuple[int, ...]:

@@ -34,8 +34,13 @@ def sequence(space: Space, most: int, least: int = 1, name: str = "sequence") ->
     >>> sequence(steps, 3).distinct
     14
     """
-    if not 0 <= least <= most or most < 1:
-        raise InputError(f"sequence from {least} to {most}: 0 <= least <= most and most >= 1")
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (least, most))
+    if not isinstance(space, Space):
+        raise InputError(f"sequence of {space!r}: that is no space")
+    if not whole or not 0 <= least <= most or most < 1:
+        raise InputError(
+            f"sequence from {least!r} to {most!r}: whole numbers, 0 <= least <= most and most >= 1"
+        )
 
     def items() -> list[Any]:
         many = choice("length", range(least, most + 1)) if least < most else most

@@ -9,6 +9,7 @@ import numpy as np
 
 from jnas.base import (
     Architecture,
+    InputError,
     Space,
     choice_counts,
     repairs,
@@ -91,6 +92,10 @@ def own(
     12
     """
     who = name or getattr(function, "__name__", "own").strip("<>")
+    if not callable(function):
+        raise InputError(f"own({function!r}): a function is needed")
+    if not isinstance(counts or {}, Mapping) or not all(map(callable, (counts or {}).values())):
+        raise InputError(f"space {who!r}: counts={counts!r}: functions by name are needed")
     questions, found = ways(function, who)
     form = Form(questions, found)
     own_rules = constraints.rules_of(form, rules, who)

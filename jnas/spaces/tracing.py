@@ -80,6 +80,7 @@ def choice(
 
 
 def _question(name: str, options: Any, ordered: bool | None) -> Question:
+    name = _value(name)
     if not isinstance(name, str) or not _is_word(name):
         raise InputError(f"choice {name!r}: a name is a word without space, comma, = or brackets")
     if isinstance(options, Space):
@@ -150,8 +151,11 @@ def ways(function: Callable[[], Any], who: str) -> tuple[dict[str, Question], li
     script: list[tuple[str, int]] = []  # the options to take at the first forks
     while True:
         run = _Run(questions, script)
-        with answering(run.answer):
-            function()
+        try:
+            with answering(run.answer):
+                function()
+        except RecursionError:
+            raise InputError(f"space {who!r}: its function calls itself without an end") from None
         found.append(Way(tuple(run.decided.items()), tuple(run.asked)))
         script = list(run.decided.items())
         while script and script[-1][1] + 1 == len(questions[script[-1][0]].labels):
@@ -187,6 +191,11 @@ class _Run:
                 f"{_said(known)} and {_said(question)}"
             )
         self.asked[question.name] = None
+        if len(self.asked) > MOST:
+            raise InputError(
+                f"a space's function asks for more than {MOST} choices (the last is "
+                f"{question.name!r}): does it ever end?"
+            )
         if len(question.labels) == 1:
             return question.options[0]
         return _StandIn(functools.partial(self.decide, known))
