@@ -37,6 +37,10 @@ exit codes: 0 done, 2 a mistake or not enough memory, 74 the disk is full or fai
 command goes on"""
 
 
+UNREACHABLE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError,
+               IsADirectoryError)  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code, as `docs/faults.md` lists them."""
     from jnas import cluster, supervisor
@@ -94,6 +98,9 @@ def _run(args: list[str]) -> int:
             return EXIT_DISK
         if out_of_memory(e):
             warn("out of memory: choose a smaller batch_size, network or population")
+            return 2
+        if isinstance(e, UNREACHABLE) and e.filename:
+            warn(f"{e.filename}: {e.strerror}")
             return 2
         raise
     return 0

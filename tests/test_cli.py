@@ -140,6 +140,7 @@ def test_history_does_not_depend_on_the_devices(tmp_path, tiny):
         (["train", DARTS, "--genotype=GDAS", "--config.final.auxiliary=-1.0"], "auxiliary=-1.0"),
         (["train", DARTS, "--genotype=GDAS", "--config.net.drop_path=1.5"], "drop_path=1.5"),
         (["list", "everything"], "allowed: spaces, strategies"),
+        (["search", DIGITS, "--workdir=/proc/jnas"], "/proc/jnas"),
         (["serch"], "unknown command 'serch'"),
     ],
 )

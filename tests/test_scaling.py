@@ -57,6 +57,8 @@ def test_without_training_the_grid_and_the_family_are_counted(
         ({"scale": {"seeds": 0}}, ["--dry"], "scale.seeds=0: a whole number of at least 1"),
         ({"scale": {"tall": 1}}, ["--dry"], "scale.tall: no such setting"),
         ({"net": {"stages": 9}}, ["--dry"], "stages=9: efficientnet has 7"),
+        ({"net": {"variant": "b9"}}, ["--dry"], "variant='b9': allowed are b0, b1"),
+        ({}, ["--dry", "--workdir=/proc/jnas"], "/proc/jnas: No such file"),
     ],
 )
 def test_a_mistake_is_one_line(

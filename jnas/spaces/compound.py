@@ -122,9 +122,7 @@ def efficientnet(
       divisor: of all channels; a smaller one lets small networks grow in small steps.
       **data: see `jnas.spaces.mobile_families.small`; the image is that of the variant by default.
     """
-    if variant not in VARIANTS:
-        raise InputError(f"variant={variant!r}: allowed are {', '.join(VARIANTS)}")
-    wide, deep, image = VARIANTS[variant]
+    wide, deep, image = _variant(variant)
     wide, deep = wide if width is None else width, deep if depth is None else depth
     positive_width(wide)
     if not deep > 0 or divisor < 1:
@@ -142,6 +140,13 @@ def efficientnet(
     return small(Mobile("efficientnet", family, tuple(stages), (image,), points=points), **data)
 
 
+def _variant(name: Any) -> tuple[float, float, int]:
+    """Multipliers of width and depth, and the image, of EfficientNet-B0 to B7."""
+    if name not in VARIANTS:
+        raise InputError(f"variant={name!r}: allowed are {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
 def scaled_baseline(scale: Scale, image: int, baseline: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `efficientnet` for a baseline of one's own that is scaled up.
 
@@ -153,7 +158,7 @@ def scaled_baseline(scale: Scale, image: int, baseline: Mapping[str, Any]) -> di
     Returns:
       The same with `width`, `depth` and `image` scaled, the image to the nearest size.
     """
-    wide, deep, _ = VARIANTS[baseline.get("variant", "b0")]
+    wide, deep, _ = _variant(baseline.get("variant", "b0"))
     width, depth = (baseline.get(k) or v for k, v in (("width", wide), ("depth", deep)))
     found = {
         **baseline,
