@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from jnas import data
 from jnas.base import InputError, template
+from jnas.data.builders import SOURCES, made_by
+from jnas.data.reading import check_test
 from jnas.evaluators import TASKS, Examples, Task
 from jnas.nets import Net
 from jnas.settings import call, section
@@ -18,10 +20,17 @@ from jnas.settings import call, section
 WORDS = ("image", "inputs", "length", "features", "vocabulary", "target_length")
 
 
-def dataset_of(config: ConfigDict) -> data.Dataset:
-    """The data set of `config.data`, its test split closed."""
+def dataset_of(config: ConfigDict, test: bool = True) -> data.Dataset:
+    """The data set of `config.data`, its test split closed.
+
+    Raises:
+      InputError: no such data set, or one without the test split that the end of a run needs.
+    """
     name, settings = _data(config)
-    return call("data", data.load, name, **settings)
+    found = call("data", data.load, name, **settings)
+    if test:
+        check_test(found.name, found.splits)
+    return found
 
 
 def _data(config: ConfigDict) -> tuple[str, dict[str, Any]]:
@@ -29,7 +38,8 @@ def _data(config: ConfigDict) -> tuple[str, dict[str, Any]]:
     settings = section(config, "data")
     name, task = settings.pop("name", "digits"), section(config, "task")
     takes = inspect.signature(data.load).parameters
-    own = {k: settings.pop(k) for k in list(settings) if k not in takes}
+    asks = inspect.signature(made_by(name)).parameters if name in SOURCES else {}
+    own = {k: settings.pop(k) for k in list(settings) if k not in takes or k in asks}
     if own:
         settings["options"] = own
     if task.get("name"):

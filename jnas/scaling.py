@@ -121,7 +121,7 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
     baseline = section(config, "net")
     dataset = None
     try:
-        dataset = dataset_of(config)
+        dataset = dataset_of(config, test=False)
         data = {**shape_of(dataset), **({} if side is None else {"image": side})}
     except InputError:
         if not dry or side is None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,9 +133,39 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def stamp(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """What tells changed files: name, size and time of change of each."""
-    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+def stamp(files: Iterable[Path]) -> list[tuple[str, str, int, int]]:
+    """What tells changed files: name, what it is a link to, size and time of change of each."""
+    facts = lambda f: (f.stat().st_size, f.stat().st_mtime_ns)
+    return [(str(f.absolute()), str(f.resolve()), *facts(f)) for f in files]
+
+
+def files_in(folder: Path, endings: Iterable[str]) -> list[Path]:
+    """The files below a folder with these endings, by name; what is hidden does not count."""
+    found, seen = [], set()
+    for place, inner, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        inner[:] = [k for k in inner if not k.startswith(".") and real not in seen]
+        seen.add(real)  # links may go round in circles
+        found += [Path(place, f) for f in files if not f.startswith(".")]
+    return sorted(f for f in found if f.suffix.lower() in endings)
+
+
+def read_text(file: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+      InputError: it is not UTF-8.
+    """
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise InputError(f"{str(file)!r} is not UTF-8: {e}") from None
+
+
+def lines_of(text: str) -> list[tuple[int, str]]:
+    """The lines that are not empty, each with its number in the file."""
+    lines = enumerate(text.split("\n"), 1)
+    return [(i, line.removesuffix("\r")) for i, line in lines if line.strip()]
 
 
 def folder_of(path: str, what: str) -> Path:

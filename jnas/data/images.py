@@ -16,6 +16,7 @@ from jnas.base import InputError
 from jnas.data.contents import (
     Contents,
     Source,
+    files_in,
     fingerprint,
     folder_of,
     label,
@@ -24,6 +25,7 @@ from jnas.data.contents import (
     stamp,
 )
 from jnas.data.digits import mixed_order
+from jnas.errors import positive
 
 IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -119,6 +121,13 @@ def idx(path: str = "") -> Source:
         for name, (x, y) in splits.items():
             if x.ndim not in (3, 4) or x.dtype != np.uint8 or y.shape != x.shape[:1]:
                 raise InputError(f"{path!r}, {name}: images {x.shape} with labels {y.shape}")
+            if y.dtype.kind not in "ui" or (y.size and y.min() < 0):
+                raise InputError(f"{path!r}, {name}: labels {y.dtype}: whole numbers from 0 needed")
+            if x.shape[1:] != splits["train"][0].shape[1:]:
+                raise InputError(
+                    f"{path!r}, {name}: images of {x.shape[1:]}, and those to train on are of "
+                    f"{splits['train'][0].shape[1:]}"
+                )
         classes = 1 + max(int(y.max()) for _, y in splits.values())
         whole = {k: (x if x.ndim == 4 else x[..., None], y) for k, (x, y) in splits.items()}
         return classified(f"IDX files of {path}.", whole, classes)
@@ -183,6 +192,8 @@ def _cifar_rows(archive: tarfile.TarFile, name: str, key: str, binary: int) -> t
         except Exception as e:  # hostile bytes can make the unpickler raise almost anything
             what = " ".join(str(e).split()) or type(e).__name__
             raise InputError(f"{archive.name!r}: {name} is not a batch of CIFAR: {what}") from None
+    if flat.shape != (len(y), 3072):
+        raise InputError(f"{archive.name!r}: {name} has images {flat.shape}, labels {y.shape}")
     return flat.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), y.astype(np.int64)
 
 
@@ -205,6 +216,12 @@ def _cifar(path: str, kind: str, classes: int, train: list[str], test: str, key:
                 splits = {"train": whole, "test": read(test)}
         except (tarfile.TarError, EOFError, zlib.error) as e:
             raise InputError(f"{str(found[0])!r} is not an archive of {kind}: {e}") from None
+        for name, (_, y) in splits.items():
+            if y.min() < 0 or y.max() >= classes:
+                raise InputError(
+                    f"{str(found[0])!r}, {name}: labels from {y.min()} to {y.max()}; allowed are 0 "
+                    f"to {classes - 1}"
+                )
         return classified(f"{kind}, 32 x 32 colour images.", splits, classes)
 
     return Source("1.0.0", fingerprint(stamp(found), key), make)
@@ -247,8 +264,9 @@ def image_folder(path: str = "", size: int = 32, grey: bool = False) -> Source:
       size: height and width that all are scaled to.
       grey: one channel in place of three.
     """
+    positive(**{"data.size": size})
     folder = folder_of(path, "data set 'image_folder'")
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in ENDINGS)
+    files = files_in(folder, ENDINGS)
     groups, classes = split_folders(folder, files, "image_folder")
 
     def make() -> Contents:
@@ -256,7 +274,10 @@ def image_folder(path: str = "", size: int = 32, grey: bool = False) -> Source:
 
         def pixels_of(file: Path) -> np.ndarray:
             try:
-                with Image.open(file) as image:
+                with Image.open(file) as opened:
+                    image: Any = opened
+                    if opened.mode.startswith(("I", "F")):
+                        image = Image.fromarray(_bytes_of(np.asarray(opened), file))
                     square = min(image.size)
                     left, top = ((side - square) // 2 for side in image.size)
                     part = image.convert("L" if grey else "RGB").crop(
@@ -276,6 +297,13 @@ def image_folder(path: str = "", size: int = 32, grey: bool = False) -> Source:
         return classified(f"Images of {path}.", splits, classes)
 
     return Source("1.0.0", fingerprint(stamp(files), size, grey), make)
+
+
+def _bytes_of(grey: np.ndarray, file: Path) -> np.ndarray:
+    """Pixels of 16 bits as those of 8."""
+    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() >= 2**16:
+        raise InputError(f"{str(file)!r} has pixels of {grey.dtype}: 8 or 16 bits are needed")
+    return (grey // 256).astype(np.uint8)
 
 
 def split_folders(folder: Path, files: list[Path], what: str) -> tuple[dict[str, list], list[str]]:

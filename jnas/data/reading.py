@@ -29,6 +29,7 @@ class Dataset(NamedTuple):
       std: f32[C]; 0 where a channel is constant.
       task: what is to be learned, a name of `jnas.data.kinds.KINDS`.
       facts: what else is known: `vocabulary`, `target_length`, `target_mean`, `sha256`, ...
+      splits: that the data set has.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Dataset(NamedTuple):
     std: Any
     task: str = "classification"
     facts: Mapping[str, Any] = {}
+    splits: tuple[str, ...] = ()
 
 
 class _Range(NamedTuple):
@@ -123,6 +125,11 @@ def load(
 
     settings = {"classes": classes, "factor": factor, "mask": mask}
     features = _Features(builder, input_key, label_key, task, settings)
+    if mask and (len(features.shape) != 2 or features.dtype.kind != "f"):
+        raise InputError(
+            f"data.mask={mask}: data set {builder.name!r} has no padding: its inputs are "
+            f"{features.dtype} {features.shape}, and series of numbers have some"
+        )
     rows = _read(builder, features, train_rows)
     held_out = _read(builder, features, validation_rows)
     mean, std, shape = None, None, features.shape
@@ -144,6 +151,7 @@ def load(
         std=std,
         task=features.task,
         facts=_facts(features, rows),
+        splits=tuple(builder.info.splits),
     )
 
 
@@ -183,15 +191,19 @@ def load_test(
       InputError: there is no test split, or one without labels; else as in `load`.
     """
     builder = open_builder(name, data_dir, download, options)
-    if "test" not in builder.info.splits:
-        found = ", ".join(builder.info.splits)
-        raise InputError(f"data set {builder.name!r} has no split 'test': it has {found}")
+    check_test(builder.name, tuple(builder.info.splits))
     settings = {"classes": classes, "factor": factor, "mask": mask}
     features = _Features(builder, input_key, label_key, task, settings)
     split = _read(builder, features, _resolve(builder, "test"))
     if like is None or features.task in TOKENS:
         return split
     return _filled(split, like.mean[: features.shape[-1]] if mask else like.mean, mask)
+
+
+def check_test(name: str, splits: tuple[str, ...]) -> None:
+    """Raises `InputError` where a data set has no test split."""
+    if "test" not in splits:
+        raise InputError(f"data set {name!r} has no split 'test': it has {', '.join(splits)}")
 
 
 # ------------------------------------------------------------------------------------ splits

@@ -66,6 +66,8 @@ def read_ts(file: Path) -> tuple[list[np.ndarray], list[str]]:
             key, _, value = line.lower().partition(" ")
             if key == "@timestamps" and value.strip() == "true":
                 raise InputError(f"{where}: series with time stamps are not read")
+            if key == "@targetlabel" and value.strip().startswith("true"):
+                raise InputError(f"{where}: its series have numbers to predict; classes are needed")
             if key == "@classlabel" and not value.strip().startswith("true"):
                 raise InputError(f"{where}: the series have no classes")
             body = key == "@data"
@@ -80,6 +82,10 @@ def read_ts(file: Path) -> tuple[list[np.ndarray], list[str]]:
         if not table or len({len(d) for d in table}) > 1:
             raise InputError(f"{where}: its dimensions differ in length")
         found = np.asarray(table, np.float32).T
+        if np.isinf(found).any():
+            raise InputError(f"{where}: a value is infinite")
+        if not name.strip():
+            raise InputError(f"{where}: there is no class")
         gaps = np.isnan(found)
         if gaps.any():
             total = np.nansum(found, 0) / np.maximum((~gaps).sum(0), 1)

@@ -1,6 +1,7 @@
 """Sound: wav files, and log-mel frames computed on the device."""
 
 import functools
+import operator
 import wave
 from math import gcd
 from pathlib import Path
@@ -11,9 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnas.base import InputError
-from jnas.data.contents import Contents, Source, fingerprint, folder_of, numbers, stamp
+from jnas.data.contents import (
+    Contents,
+    Source,
+    files_in,
+    fingerprint,
+    folder_of,
+    lines_of,
+    numbers,
+    read_text,
+    stamp,
+)
 from jnas.data.images import split_folders
 from jnas.data.series import classified, padded
+from jnas.errors import positive
 
 
 def read_wav(file: Path) -> tuple[np.ndarray, int]:
@@ -27,7 +39,11 @@ def read_wav(file: Path) -> tuple[np.ndarray, int]:
             width, channels, rate = f.getsampwidth(), f.getnchannels(), f.getframerate()
             raw = np.frombuffer(f.readframes(f.getnframes()), np.uint8)
     except (wave.Error, EOFError, OSError) as e:
-        raise InputError(f"{str(file)!r} is not a PCM wav file: {e}") from None
+        what = str(e) or "it ends too early"
+        raise InputError(f"{str(file)!r} is not a PCM wav file: {what}") from None
+    if not 1 <= width <= 4 or rate < 1 or not len(raw):
+        told = f"{8 * width} bits, {rate} samples a second, {len(raw)} bytes of samples"
+        raise InputError(f"{str(file)!r}: {told}: sound of 8, 16, 24 or 32 bits is needed")
     raw = raw[: len(raw) // (width * channels) * width * channels].reshape(-1, width)
     if width == 1:
         whole = raw[:, 0].astype(np.float64) / 128 - 1
@@ -54,8 +70,9 @@ def wav_folder(
       window: samples of a frame.
       hop: samples from one frame to the next.
     """
+    _check(seconds, rate)
     folder = folder_of(path, "data set 'wav_folder'")
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() == ".wav")
+    files = files_in(folder, (".wav",))
     groups, classes = split_folders(folder, files, "wav_folder")
 
     def make() -> Contents:
@@ -92,13 +109,14 @@ def wav_transcripts(
       window: see there.
       hop: see there.
     """
+    _check(seconds, rate)
     folder = folder_of(path, "data set 'wav_transcripts'")
     table = folder / "transcripts.tsv"
     if not table.is_file():
         raise InputError(f"data set 'wav_transcripts': there is no {str(table)!r}")
-    lines = [line for line in table.read_text(encoding="utf-8").splitlines() if line.strip()]
-    pairs = [line.split("\t") for line in lines]
-    for i, pair in enumerate(pairs, 1):
+    lines = lines_of(read_text(table))
+    pairs = [line.split("\t") for _, line in lines]
+    for (i, _), pair in zip(lines, pairs, strict=True):
         if len(pair) != 2 or not pair[1] or not (folder / pair[0]).is_file():
             raise InputError(f"{str(table)!r}, line {i}: a wav file, a tab and a text are needed")
     if len(pairs) < 5:
@@ -114,6 +132,13 @@ def wav_transcripts(
             if len(each) > seconds * rate:
                 raise InputError(f"{str(f)!r} is longer than data.seconds={seconds}")
         frames = log_mel_files(sounds, rate, mels, window, hop)
+        for f, each, word in zip(files, frames, words, strict=True):
+            needed = len(word) + sum(map(operator.eq, word, word[1:]))  # a blank between equal ones
+            if needed > len(each):
+                raise InputError(
+                    f"{str(f)!r}: {len(word)} characters need {needed} frames for CTC, and it has "
+                    f"{len(each)}"
+                )
         long, most = max(len(f) for f in frames), max(len(w) for w in words)
         series, labels = padded(frames, long, mels), np.zeros((len(words), most), np.int32)
         for row, word in zip(labels, words, strict=True):
@@ -133,6 +158,12 @@ def wav_transcripts(
 
     settings = (seconds, rate, mels, window, hop)
     return Source("1.0.0", fingerprint(stamp([table, *files]), settings), make)
+
+
+def _check(seconds: float, rate: int) -> None:
+    positive(**{"data.rate": rate})
+    if not seconds > 0:
+        raise InputError(f"data.seconds={seconds}: it has to be above 0")
 
 
 def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:

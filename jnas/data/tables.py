@@ -1,11 +1,12 @@
 """Tables of numbers, to be regressed or classified: those of scikit-learn, and CSV files."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 
 from jnas.base import InputError
-from jnas.data.contents import Contents, Source, fingerprint, label, numbers, stamp
+from jnas.data.contents import Contents, Source, fingerprint, label, numbers, read_text, stamp
 from jnas.data.digits import mixed_order
 
 
@@ -52,8 +53,38 @@ def wine() -> Source:
     return _table("wine")
 
 
+def _rows(file: Path, path: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of the columns, and the rows, each with the number of its line."""
+    import csv as reader
+
+    lines = reader.reader(io.StringIO(read_text(file), newline=""))
+    rows = [(lines.line_num, row) for row in lines if row]
+    if len(rows) < 6 or len(rows[0][1]) < 2:
+        raise InputError(f"{path!r}: a row of names, 2 columns and 5 rows at least are needed")
+    (_, header), *rows = rows
+    if all(_is_number(word) for word in header):
+        raise InputError(f"{path!r}: its first row has to name the columns; it is numbers")
+    for i, row in rows:
+        if len(row) != len(header):
+            raise InputError(f"{path!r}, line {i}: {len(row)} columns; there are {len(header)}")
+    return header, rows
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return abs(float(word)) <= float(np.finfo(np.float32).max)
+    except ValueError:
+        return False
+
+
+def _number(word: str, where: str) -> float:
+    if not _is_number(word):
+        raise InputError(f"{where}={word!r}: a finite number is needed")
+    return float(word)
+
+
 def csv(path: str = "", target: str = "", classes: bool = False) -> Source:
-    """A table of numbers with a header, to be regressed or classified.
+    """A table of finite numbers with a header, to be regressed or classified.
 
     Every fifth row, of an order drawn once, is for the test.
 
@@ -67,24 +98,23 @@ def csv(path: str = "", target: str = "", classes: bool = False) -> Source:
         raise InputError(f"data set 'csv': data.path {path!r} is not a file")
 
     def make() -> Contents:
-        import csv as reader
-
-        with open(file, newline="") as f:
-            header, *rows = [row for row in reader.reader(f) if row]
+        header, rows = _rows(file, path)
         if target and target not in header:
             raise InputError(f"{path!r} has no column {target!r}; it has {', '.join(header)}")
-        if not rows or any(len(row) != len(header) for row in rows):
-            raise InputError(f"{path!r}: every row needs {len(header)} columns, and there are some")
         at = header.index(target) if target else len(header) - 1
-        labels = [row[at] for row in rows]
-        try:
-            x = np.asarray([row[:at] + row[at + 1 :] for row in rows], np.float32)
-            y = None if classes else np.asarray(labels, np.float32)[:, None]
-        except ValueError as e:
-            raise InputError(f"{path!r} is not a table of numbers: {e}") from None
-        names = sorted(set(labels))
-        if y is None:
-            y = np.asarray([names.index(k) for k in labels])
+        labels = [row[at].strip() for _, row in rows]
+        if classes and "" in labels:
+            raise InputError(f"{path!r}, line {rows[labels.index('')][0]}: there is no class")
+        table = [
+            [
+                np.nan if classes and k == at else _number(word, f"{path!r}, line {i}: {header[k]}")
+                for k, word in enumerate(row)
+            ]
+            for i, row in rows
+        ]
+        whole = np.asarray(table, np.float32)
+        x, names = np.delete(whole, at, 1), sorted(set(labels))
+        y = np.asarray([names.index(k) for k in labels]) if classes else whole[:, at : at + 1]
         order = mixed_order(y) if classes else np.random.RandomState(0).permutation(len(y))
         cut = len(y) - len(y) // 5
         return Contents(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jnas.base import InputError
-from jnas.data.contents import Contents, Source, numbers, pixels
+from jnas.data.contents import Contents, Source, lines_of, numbers, pixels, read_text
 
 PAD, BEGIN, END = 0, 1, 2  # as in jnas.evaluators.tasks
 BYTES, TOKENS = 256, 259  # a byte b of a pair is the token b + 3
@@ -41,8 +41,10 @@ def text(path: str = "", length: int = 64, most: int = 1_000_000) -> Source:
       length: bytes in a piece, of which each is to be told from those before it.
       most: bytes to take, from the beginning; 0 for all.
     """
+    if most < 0:
+        raise InputError(f"data.most={most}: a number of bytes is needed, or 0 for all")
     _, raw = corpus(path)
-    raw = raw[: most or None] if most >= 0 else b""
+    raw = raw[: most or None]
     pieces = len(raw) // (length + 1) if length > 0 else 0
     if pieces < 10:
         raise InputError(
@@ -118,15 +120,14 @@ def pairs(path: str = "") -> Source:
     raw = file.read_bytes()
 
     def make() -> Contents:
-        try:
-            lines = [line for line in raw.decode().splitlines() if line.strip()]
-        except UnicodeDecodeError as e:
-            raise InputError(f"{path!r} is not UTF-8: {e}") from None
-        rows = [tuple(line.split("\t")) for line in lines]
-        bad = [i for i, row in enumerate(rows, 1) if len(row) != 2]
-        if bad or len(rows) < 10:
-            what = f"line {bad[0]} has none" if bad else f"it has {len(rows)} lines, of at least 10"
-            raise InputError(f"{path!r}: every line needs two texts and a tab between; {what}")
+        lines = lines_of(read_text(file))
+        rows = [tuple(line.split("\t")) for _, line in lines]
+        for (i, _), row in zip(lines, rows, strict=True):
+            if len(row) != 2:
+                told = f"line {i} has {len(row) - 1} tabs"
+                raise InputError(f"{path!r}: every line needs two texts, a tab between; {told}")
+        if len(rows) < 10:
+            raise InputError(f"{path!r} has {len(rows)} lines: at least 10 are needed")
         order = np.random.RandomState(0).permutation(len(rows))
         return pairs_contents(f"Pairs of {path}.", [rows[i] for i in order], len(rows) // 5)
 

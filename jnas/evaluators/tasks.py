@@ -208,7 +208,7 @@ def regression(mean: Any = 0.0, std: Any = 1.0) -> Task:
 
     A network learns `(y - mean) / std`, by the mean squared error. Measures `rmse`, the root mean
     squared error in the units of y, and `r2`, `1 - squared error / squared deviation from the mean`
-    of each column, averaged.
+    of each column, averaged; as in scikit-learn it is 0 for a constant, or 1 if that is met.
 
     Args:
       mean: of y in the training split, f32[K].
@@ -229,7 +229,9 @@ def regression(mean: Any = 0.0, std: Any = 1.0) -> Task:
     def finish(sums: tuple, n: int) -> dict[str, jax.Array]:
         error, first, second = sums
         spread = second - first * first / n
-        part = 1 - error / jnp.where(spread > 0, spread, jnp.nan)
+        varies = spread > 1e-6 * second  # what is less is rounding
+        constant = jnp.where(error > 1e-6 * second, 0.0, 1.0)
+        part = jnp.where(varies, 1 - error / jnp.where(varies, spread, 1.0), constant)
         return {
             "rmse": jnp.sqrt(jnp.mean(jnp.square(scale) * error / n)),
             "r2": jnp.mean(part),

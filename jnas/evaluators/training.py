@@ -25,7 +25,8 @@ AUGMENTATION = 2**32 - 1  # folded into the key of the order, in which epochs co
 class Examples(NamedTuple):
     """Labelled examples, raw; they are scaled by `(x - mean) / std` as they are used.
 
-    Both may be pytrees. Without a mean the inputs are tokens, and become int32 as they are.
+    Both may be pytrees. Without a mean the inputs are tokens, and become int32 as they are. A
+    deviation of 0 is that of a constant, and counts as 1.
     """
 
     x: Any  # leaves [N, ...]
@@ -42,7 +43,7 @@ class Examples(NamedTuple):
         """Raw examples as the inputs of a network: float32, or int32 tokens."""
         if self.mean is None:
             return jax.tree.map(lambda tokens: tokens.astype(jnp.int32), raw)
-        return (raw.astype(jnp.float32) - self.mean) / self.std
+        return (raw.astype(jnp.float32) - self.mean) / jnp.where(self.std == 0, 1.0, self.std)
 
     def inputs(self, rows: jax.Array) -> Any:
         """The scaled inputs of some rows."""
