@@ -49,6 +49,9 @@ def places(num_choices: Any, labels: Any) -> list[Place]:
     made = []
     for (path, counts), words in zip(leaves, named, strict=True):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if any(c.isspace() or c in "=,()[]" for c in name):
+            told = "a name is a word without space, comma, = or brackets"
+            raise InputError(f"choice {name!r}: {told}")
         many = np.ravel(counts).tolist()
         apart = bool(words) and isinstance(words[0], tuple | list)
         rows = words if apart else [words or range(max(many))] * len(many)

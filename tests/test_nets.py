@@ -314,8 +314,12 @@ def test_a_network_with_nothing_to_choose_is_refused() -> None:
         _net(lambda rngs: [nnx.Linear(2, 2, rngs=rngs)])
     with pytest.raises(ValueError, match="at least one option"):
         OneOf([])
-    with pytest.raises(ValueError, match="0 <= least <= most"):
+    with pytest.raises(ValueError, match="from 3 to 2 times: whole numbers"):
         Repeat(lambda rngs: nnx.Linear(2, 2, rngs=rngs), 2, 3, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"Slim of widths \[0, 8\]: whole ones from 1"):
+        Slim(jnp.sin, (0, 8))
+    with pytest.raises(ValueError, match="choice 'o p': a name is a word"):
+        _net(lambda rngs: [OneOf([jnp.sin, jnp.cos], "o p")])
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])

@@ -6,6 +6,7 @@ so a network is written as any other NNX module, and its search space is read of
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jnas.errors import InputError
 from jnas.nets import dispatch
 from jnas.nets.initial import pooled
 
@@ -94,7 +96,7 @@ class OneOf(Searchable):
             keys = [f"{w}_{i}" if w in many else w for i, w in enumerate(words)]
             options = dict(zip(keys, options, strict=True))
         if not options:
-            raise ValueError("OneOf needs at least one option.")
+            raise InputError("OneOf needs at least one option.")
         super().__init__(list(options), name)
         wrap = lambda o: o if isinstance(o, nnx.Module) else Function(o)
         self.options = nnx.List([wrap(o) for o in options.values()])
@@ -158,8 +160,11 @@ class Repeat(Searchable):
         rngs: nnx.Rngs,
         name: str = "",
     ):
-        if not 0 <= least <= most or most < 1:
-            raise ValueError(f"Repeat from {least} to {most} times: need 0 <= least <= most >= 1.")
+        if not _whole(least, most) or not 0 <= least <= most or most < 1:
+            raise InputError(
+                f"Repeat from {least} to {most} times: whole numbers with 0 <= least <= most >= 1 "
+                "are needed."
+            )
         super().__init__([str(d) for d in range(least, most + 1)], name)
         kinds: list[tuple] = []  # the graph and the choices of a block, which have no leading axis
 
@@ -244,6 +249,10 @@ class Repeat(Searchable):
         return x
 
 
+def _whole(*numbers: Any) -> bool:
+    return all(isinstance(n, Integral) for n in numbers)
+
+
 class Slim(Searchable):
     """Keeps the first channels of a layer's output and sets the rest to zero.
 
@@ -257,6 +266,8 @@ class Slim(Searchable):
     """
 
     def __init__(self, layer: Any, widths: Sequence[int], name: str = ""):
+        if not widths or not _whole(*widths) or min(widths) < 1 or len(set(widths)) < len(widths):
+            raise InputError(f"Slim of widths {list(widths)}: whole ones from 1, each once.")
         super().__init__([str(w) for w in widths], name)
         self.layer = layer if isinstance(layer, nnx.Module) else Function(layer)
         self.widths = tuple(widths)
@@ -264,7 +275,7 @@ class Slim(Searchable):
     def __call__(self, *args: Any) -> jax.Array:
         y, choice = self.layer(*args), self.chosen()
         if y.shape[-1] != max(self.widths):
-            raise ValueError(
+            raise InputError(
                 f"Slim chooses widths up to {max(self.widths)} of a layer that has "
                 f"{y.shape[-1]} channels: the largest width is the layer's own."
             )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas.base import Architecture, Space
+from jnas.base import Architecture, InputError, Space
 from jnas.nets import conditions
 from jnas.nets.choices import Choice, Repeat, Searchable, Slim, split
 from jnas.nets.initial import pooled
@@ -122,12 +122,12 @@ def _read_space(
     for _, label, part in places:
         count = np.full(part.choice.shape, len(part.labels))
         if label in labels and (labels[label], counts[label].shape) != (part.labels, count.shape):
-            raise ValueError(
+            raise InputError(
                 f"two choices are named {label!r} but differ: {labels[label]} and {part.labels}"
             )
         counts[label], labels[label] = count, part.labels
     if not counts:
-        raise ValueError(f"net {name!r} has nothing to choose: use OneOf, Repeat or Slim in it.")
+        raise InputError(f"net {name!r} has nothing to choose: use OneOf, Repeat or Slim in it.")
     space = Space(
         name,
         counts,
