@@ -24,6 +24,7 @@ from jnas.analysis import figures
 from jnas.analysis.scaling import scaling_figure
 from jnas.base import InputError
 from jnas.configs import training_of
+from jnas.errors import positive
 from jnas.evaluators import Examples
 from jnas.files import write_json, write_whole
 from jnas.final import train_final
@@ -117,6 +118,8 @@ def scale(config: ConfigDict, workdir: Path | None, dry: bool = False) -> dict[s
         if type(value) is not int or value < least:
             raise InputError(f"scale.{name}={value!r}: a whole number of at least {least}")
     side = settings.pop("image", None)
+    if side is not None:
+        positive(**{"scale.image": side})
     counted = settings.pop("counted", False)
     baseline = section(config, "net")
     dataset = None

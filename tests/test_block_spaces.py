@@ -297,6 +297,7 @@ MIXED = f"Genotype(normal={CELL}, normal_concat=['a', None, []], reduce={CELL})"
         ("Genotype(normal=[" + "('conv_9x9', 0), " * 10 + "], reduce=[])", "unknown operation"),
         ("Genotype(normal=[" + "('conv_1x1', 5), " * 10 + "], reduce=[])", "input 5: allowed: 0"),
         ("__import__('os').getcwd()", "the form is"),
+        (MIXED.replace(CELL, CELL.replace("[", "{").replace("]", "}")), "the form is"),
         (MIXED, r"normal_concat=\['a', None, \[\]\]: this cell concatenates"),
         ("(" * 5000, "the form is"),
     ],
@@ -319,6 +320,7 @@ def test_no_text_breaks_the_parser(text: str) -> None:
     ("setting", "told"),
     [
         ({"blocks": 0}, "blocks=0: .* at least 1"),
+        ({"blocks": 12}, "blocks=12: from 1 to 8"),
         ({"image": 30}, "image size 30: .* multiple of 4"),
         ({"image": 64, "imagenet": True, "channels": 2}, "channels=2: .* at least 4"),
         ({"keep": {"reduce": [0]}}, "keep=.* a reduce cell 2 to 6"),

@@ -110,6 +110,8 @@ def test_counts_beyond_32_bits_are_printed(here: Path, capsys: pytest.CaptureFix
         ("mlp --depth=2 -v=1", "settings have the form --name=value"),
         ("mlp --arch=none", "architecture 'none'"),
         ("mlp --seed=-1", "--seed=-1"),
+        ("mlp --depth=3000000", "depth=3000000: from 1 to 1000"),
+        ("mobile_network --eps=-1", "eps=-1: it has to be above 0"),
         ("mlp --depth={[]:1}", "depth='{[]:1}': a whole number"),
         (f"mlp --depth={'-' * 3000}1", "[...]"),
         ("enas_micro --arch=" + "9" * 5000, "the form is"),

@@ -1,6 +1,7 @@
 """Figures: the numbers behind them, the texts in them, and the bytes on disk."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -220,6 +221,17 @@ def test_the_same_data_gives_the_same_bytes_and_leaves_nothing_else(tmp_path):
     assert first.startswith(b"\x89PNG\r\n\x1a\n")
     assert first == (tmp_path / "b.png").read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_long_names_and_values_lie_apart_and_dollars_and_foreign_words_are_drawn(tmp_path):
+    rows = [("a_long_name_of_a_choice_" * 2, "b" * 60), ("price", "$\\frac$"), ("漢字", "漢字")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = figures.draw_choices(rows)
+        figures.save(figure, tmp_path / "a.png")
+        warnings.simplefilter("ignore")
+        assert texts(figure) == [word for row in rows for word in row]
+        assert overlapping(figure) == []
 
 
 def test_a_failed_save_keeps_the_old_picture(tmp_path):

@@ -298,6 +298,11 @@ def clash() -> None:
     choice("b", [1, 2] if choice("a", [1, 2]) == 1 else [1, 3])
 
 
+def relabelled() -> None:
+    choice("a", {"x": 1, "y": 2})
+    choice("a", {"x": 10, "y": 20})
+
+
 def endless() -> None:
     i = 0
     while choice(f"more_{i}", [True, False]):
@@ -326,6 +331,9 @@ def itself(deep: int = 0) -> None:
         (itself, "calls itself without an end"),
         (lambda: choice("block", own(itself)), "calls itself without an end"),
         (3, "own(3): a function is needed"),
+        (lambda x: choice("a", [1, x]), "the function takes x: no argument may be needed"),
+        (relabelled, "two choices are named 'a' but differ: [1, 2] and [10, 20]"),
+        (lambda: choice("a", {"b": BLOCK, "c": None}), "an option is a space: alternatives(word="),
     ],
 )
 def test_a_function_that_cannot_be_a_space_is_refused_in_one_line(
@@ -351,8 +359,8 @@ def test_numbers_beyond_32_bits_are_counted_with() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: own(BLOCK.build, counts=[1]), "functions by name are needed"),
-        (lambda: own(BLOCK.build, counts={"a": 1}), "functions by name are needed"),
+        (lambda: own(lambda: choice("a", [1, 2]), counts=[1]), "functions by name are needed"),
+        (lambda: own(lambda: choice("a", [1, 2]), counts={"a": 1}), "functions by name are needed"),
         (lambda: sequence(BLOCK, 2.5), "sequence from 1 to 2.5: whole numbers"),
         (lambda: sequence(BLOCK, "3"), "sequence from 1 to '3': whole numbers"),
         (lambda: sequence(3, 2), "sequence of 3: that is no space"),

@@ -5,6 +5,7 @@ data gives the same bytes.
 """
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
@@ -246,9 +248,13 @@ _MARGIN = 0.15
 _PORT = 0.1  # between two edges that meet a node side by side
 
 
-def _width(text: str) -> float:
+def _width(text: str, weight: str = "normal") -> float:
     """The width of a text in inches."""
-    return TextPath((0, 0), text, size=_SIZE).get_extents().width / 72 if text.strip() else 0.0
+    if not text.strip():
+        return 0.0
+    plain = text.replace("$", "S")  # two would enclose a formula
+    font = FontProperties(weight=weight)
+    return TextPath((0, 0), plain, size=_SIZE, prop=font).get_extents().width / 72
 
 
 def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
@@ -427,8 +433,8 @@ def draw_choices(choices: Sequence[tuple[str, str]], *, title: str = "") -> Figu
         raise ValueError("choices is empty: give at least one (name, value)")
     columns = -(-len(choices) // 12)
     rows = -(-len(choices) // columns)
-    names = max(_width(name) for name, _ in choices)
-    values = max(_width(value) * 1.12 for _, value in choices)  # set in bold
+    names = max(_width(name) * 1.05 for name, _ in choices)
+    values = max(_width(value, "bold") * 1.05 for _, value in choices)  # glyphs snap to pixels
     box = names + values + 0.55
     pitch, gap = _HEIGHT + 0.2, 0.5
     height = 2 * _MARGIN + rows * pitch - 0.2
@@ -441,6 +447,7 @@ def draw_choices(choices: Sequence[tuple[str, str]], *, title: str = "") -> Figu
         y = height - _MARGIN - _HEIGHT / 2 - row * pitch
         _box(axes, x, y, box, "white")
         text: dict[str, Any] = {"va": "center", "fontsize": _SIZE, "zorder": 4}
+        text["parse_math"] = False  # a $ in a label is a $
         axes.text(x - box / 2 + 0.14, y, name, ha="left", color=_GREY, **text)
         axes.text(x + box / 2 - 0.14, y, value, ha="right", weight="bold", color=_INK, **text)
         if row:
@@ -464,8 +471,10 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     target = FilePath(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        # Software would put matplotlib's version into the file.
-        figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as boxes
+            # Software would put matplotlib's version into the file.
+            figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)

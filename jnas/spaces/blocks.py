@@ -20,6 +20,7 @@ from jnas.errors import positive
 from jnas.spaces.literals import call_of, items_of
 
 LONGEST = 8000  # characters of a text that is read
+MOST = 8  # blocks, of which there are 40,320 orders
 
 
 class Family(NamedTuple):
@@ -75,6 +76,8 @@ def block_space(family: Family, blocks: int, counts: dict[str, Callable]) -> Spa
       InputError: no blocks.
     """
     positive(blocks=blocks)
+    if blocks > MOST:
+        raise InputError(f"blocks={blocks}: from 1 to {MOST}: cells are alike in any order of them")
     sources = 2 + np.repeat(np.arange(blocks), 2)
     cell = {"inputs": sources, "ops": np.full(2 * blocks, len(family.operations))}
     per_cell = lambda make: (

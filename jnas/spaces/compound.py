@@ -48,6 +48,9 @@ class Scale(NamedTuple):
         return self.depth * self.width**2 * self.resolution**2
 
 
+GRID = 101  # values of alpha, beta and gamma each
+
+
 def compound(phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> Scale:
     """Compound scaling, equation 3: `alpha^phi` deeper, `beta^phi` wider, `gamma^phi` larger.
 
@@ -57,8 +60,8 @@ def compound(phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float 
     for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
         if not value >= 1:
             raise InputError(f"{name}={value}: it has to be at least 1")
-    if not phi >= 0:
-        raise InputError(f"phi={phi}: it has to be at least 0")
+    if not 0 <= phi <= 20:
+        raise InputError(f"phi={phi}: from 0 to 20, each about twice the work of the one before")
     return Scale(alpha**phi, beta**phi, gamma**phi)
 
 
@@ -92,7 +95,10 @@ def scales(
             f"grid from {low} to {high} by {step}, target {target}, slack {slack}: "
             "1 <= low <= high, step > 0, target >= 1 and slack >= 0 are needed"
         )
-    many = math.floor((high - low) / step + 1e-9) + 1
+    many = math.floor(min((high - low) / step, 1e6) + 1e-9) + 1
+    if many > GRID:
+        told = f"{many} values for each of three; at most {GRID} can be"
+        raise InputError(f"grid from {low} to {high} by {step}: {told}")
     values = [round(low + i * step, 10) for i in range(many)]
     found = [Scale(a, b, c) for a in values for b in values for c in values]
     found = [s for s in found if abs(s.cost - target) <= slack * target + 1e-9]
@@ -125,8 +131,9 @@ def efficientnet(
     wide, deep, image = _variant(variant)
     wide, deep = wide if width is None else width, deep if depth is None else depth
     positive_width(wide)
-    if not deep > 0 or divisor < 1:
-        raise InputError(f"depth={deep}, divisor={divisor}: depth above 0, divisor of at least 1")
+    if not 0 < deep <= 100 or divisor < 1:
+        told = "depth above 0 and at most 100, divisor of at least 1"
+        raise InputError(f"depth={deep}, divisor={divisor}: {told}")
     stages, words = [], []
     for op, kernel, c, n, s in B0:
         base, layers = divisible(c * wide, divisor), repeats(n, deep)

@@ -14,6 +14,7 @@ WIDTHS = (8, 16, 24, 32, 40, 48, 56, 64)
 ACTIVATIONS = ("relu", "tanh", "sigmoid")
 EVERY_ACTIVATION = (*ACTIVATIONS, "gelu", "silu", "elu", "leaky_relu")
 NORMS = ("none", "batch", "layer")
+MOST = 1000  # hidden layers
 
 
 def mlp(
@@ -55,6 +56,8 @@ def mlp(
     """
     widths, activations = tuple(widths), tuple(activations)
     positive(depth=depth, classes=classes, image=image, inputs=inputs)
+    if depth > MOST:
+        raise InputError(f"depth={depth}: from 1 to {MOST} hidden layers")
     least, norms = depth if least is None else least, tuple(norms)
     if not 1 <= least <= depth:
         raise InputError(f"least={least}: it has to be at least 1 and at most depth={depth}")

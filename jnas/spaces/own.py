@@ -1,6 +1,7 @@
 """One's own spaces: a plain Python function that calls `choice`, as an architecture of ints."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -94,6 +95,10 @@ def own(
     who = name or getattr(function, "__name__", "own").strip("<>")
     if not callable(function):
         raise InputError(f"own({function!r}): a function is needed")
+    asks = inspect.signature(function).parameters.values()
+    if any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in asks):
+        raise InputError(f"own({who}): the function takes {', '.join(map(str, asks))}: no argument "
+                         "may be needed")  # fmt: skip
     if not isinstance(counts or {}, Mapping) or not all(map(callable, (counts or {}).values())):
         raise InputError(f"space {who!r}: counts={counts!r}: functions by name are needed")
     questions, found = ways(function, who)

@@ -31,10 +31,16 @@ class Question(NamedTuple):
         """Whether both may go by one name."""
         if self.space is None or other.space is None or self.space is other.space:
             alike = (self.labels, self.ordered) == (other.labels, other.ordered)
-            return alike and self.space is other.space
+            return alike and self.space is other.space and self._equal(other)
         a, b = self.space, other.space  # made anew in every run of a function
         counts = [choice_counts(x).tolist() for x in (a, b)]
         return (a.name, a.labels, counts[0]) == (b.name, b.labels, counts[1])
+
+    def _equal(self, other: "Question") -> bool:
+        """Whether plain options are the same; others, as functions, are made anew in every run."""
+        plain = (bool, int, float, str, type(None))
+        pairs = zip(self.options, other.options, strict=True)
+        return all(a == b for a, b in pairs if isinstance(a, plain) and isinstance(b, plain))
 
 
 class Way(NamedTuple):
@@ -88,6 +94,11 @@ def _question(name: str, options: Any, ordered: bool | None) -> Question:
     if isinstance(options, str) or not isinstance(options, Sequence | Mapping) or not len(options):
         raise InputError(f"choice {name!r}: options={options!r}: a list of at least one is needed")
     values = tuple(options.values() if isinstance(options, Mapping) else options)
+    if any(isinstance(v, Space) for v in values):
+        raise InputError(
+            f"choice {name!r}: an option is a space: alternatives(word=space, ...) chooses between "
+            "spaces, and inside them"
+        )
     labels = tuple(map(str, options) if isinstance(options, Mapping) else map(_label, values))
     odd = [w for w in labels if not _is_word(w)]
     if odd:
@@ -186,10 +197,8 @@ class _Run:
     def answer(self, question: Question) -> Any:
         known = self.questions.setdefault(question.name, question)
         if not known.same(question):
-            raise InputError(
-                f"two choices are named {question.name!r} but differ: "
-                f"{_said(known)} and {_said(question)}"
-            )
+            one, two = _options(known, question)
+            raise InputError(f"two choices are named {question.name!r} but differ: {one} and {two}")
         self.asked[question.name] = None
         if len(self.asked) > MOST:
             raise InputError(
@@ -220,6 +229,13 @@ class _Run:
 
 def _said(question: Question) -> str:
     return f"[{', '.join(question.labels)}]" if question.space is None else question.space.name
+
+
+def _options(known: Question, other: Question) -> tuple[str, str]:
+    """What differs between two choices, in words."""
+    if known.labels == other.labels and known.space is other.space is None:
+        return f"{list(known.options)!r}", f"{list(other.options)!r}"
+    return _said(known), _said(other)
 
 
 class _StandIn:
