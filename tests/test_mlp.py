@@ -165,6 +165,7 @@ def test_a_config_takes_vectors_and_images(
 ) -> None:
     none = data.Split(np.zeros((1, *shape), np.float32), np.zeros(1, np.int32))
     found = data.Dataset("made", none, none, 2, shape, np.float32(0), np.float32(1))
+    found = found._replace(splits=("train", "test"))
     monkeypatch.setattr(data, "load", lambda name: found)
     config = ConfigDict({"space": "mlp", "net": {"depth": 1, "widths": [3]}})
     net, _ = network_of(config)
