@@ -24,6 +24,11 @@ class InputError(ValueError):
         super().__init__(line)
 
 
+def whole(*numbers: Any) -> bool:
+    """Whether all are whole numbers, and none of them is True or False."""
+    return all(isinstance(n, Integral) and not isinstance(n, bool) for n in numbers)
+
+
 def positive(**numbers: Any) -> None:
     """Raises `InputError` for a number that is no whole one of at least 1.
 
@@ -32,5 +37,5 @@ def positive(**numbers: Any) -> None:
     jnas.errors.InputError: seeds=0: a whole number of at least 1 is needed
     """
     for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+        if not whole(value) or value < 1:
             raise InputError(f"{name}={value!r}: a whole number of at least 1 is needed")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from quick import QUICK
+from quick import QUICK, doubled
 
 import jnas
 from jnas import links, nets
@@ -54,12 +54,6 @@ WHOLE = Training(sgd(), steps=20, batch_size=24)
 def make(net: nets.Net = MLP, **options: Any) -> Any:
     data = (FIT, HELD_OUT) if net is MLP else (CELL_FIT, CELL_HELD_OUT)
     return bilevel(net, WHOLE, *data, **options)
-
-
-def wide(tree: Any) -> Any:
-    """In float64, where float at all."""
-    real = lambda x: jnp.issubdtype(x.dtype, jnp.floating)
-    return jax.tree.map(lambda x: x.astype(jnp.float64) if real(x) else x, tree)
 
 
 def simplices(net: nets.Net, seed: int, n: int = 1) -> Any:
@@ -123,7 +117,7 @@ ROUNDS = 3
 def after_rounds(net: nets.Net, **options: Any) -> tuple[Trials, Plain, Any]:
     """The trials of a third round in float64, the plain loop there, and its architecture."""
     evaluator = make(net, **options)
-    state = wide(evaluator.init(jax.random.key(0)))
+    state = doubled(evaluator.init(jax.random.key(0)))
     plain = Plain(net, state.shared.params, state.shared.state)
     run = jax.jit(evaluator.evaluate, compiler_options=QUICK)
     trials, arch = None, None
@@ -297,7 +291,7 @@ def test_several_rows_get_their_own_gradients_and_share_a_mean_step() -> None:
     with jax.enable_x64(True):
         evaluator = make()
         run = jax.jit(evaluator.evaluate, compiler_options=QUICK)
-        state = wide(evaluator.init(jax.random.key(0)))
+        state = doubled(evaluator.init(jax.random.key(0)))
         plain = Plain(MLP, state.shared.params, state.shared.state)
         _, state = run(jax.random.key(0), propose(simplices(MLP, 0, 3)), state)
         archs, weight = simplices(MLP, 1, 3), jnp.asarray([1.0, 0.0, 3.0])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quick import QUICK
+from quick import QUICK, doubled
 
 from jnas import nets
 from jnas.base import InputError, one_hot, sample
@@ -105,16 +105,12 @@ def test_a_known_architecture_is_the_same_network_as_one_that_is_data(name: str)
     assert len(np.unique(together)) > 1
 
 
-def _doubled(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float64) if x.dtype == jnp.float32 else x
-
-
 @functools.cache
 def _slopes(name: str) -> tuple[Callable[[Any], Any], Any, list[Any]]:
     """The gradient by an architecture in double precision; three, and theirs if known."""
     net = _net(name)
     archs = _archs(net, 3)
-    params, state = jax.tree.map(_doubled, net.init(jax.random.key(0)))
+    params, state = doubled(net.init(jax.random.key(0)))
     x = jax.random.normal(jax.random.key(1), (BATCH, 8, 8, 1), jnp.float64)
     loss = lambda p, arch: jnp.sum(jnp.sin(net.apply(p, state, arch, x, train=True)[0]))
     slope = lambda arch: jax.grad(loss)(params, arch)

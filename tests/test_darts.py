@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from quick import QUICK
+from quick import QUICK, doubled
 
 from jnas import nets
 from jnas.base import InputError, one_hot, sample
@@ -135,15 +135,11 @@ def _plain(params: Any, text: str, layers: int, x: Any, masks: Any = None) -> An
     return logits, head(p["classifier"], jax.nn.relu(_norm(p["second_norm"], y)))
 
 
-def _doubled(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.float64) if x.dtype == jnp.float32 else x
-
-
 @jax.enable_x64(True)  # in single precision a rounding that moves a kink shows in the gradients
 def _compared(text: str, layers: int, options: dict, traced: bool) -> None:
     net = nets.darts(4, layers, 5, 8, 2, **options)
     made = jax.jit(net.init, compiler_options=QUICK)(jax.random.key(0))
-    params, state = jax.tree.map(_doubled, made)
+    params, state = doubled(made)
     wave = lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape)
     params = jax.tree.map(wave, params)
     x = jax.random.normal(jax.random.key(1), (8, 8, 8, 2))

@@ -446,8 +446,7 @@ def draw_choices(choices: Sequence[tuple[str, str]], *, title: str = "") -> Figu
         x = left + column * (box + gap) + box / 2
         y = height - _MARGIN - _HEIGHT / 2 - row * pitch
         _box(axes, x, y, box, "white")
-        text: dict[str, Any] = {"va": "center", "fontsize": _SIZE, "zorder": 4}
-        text["parse_math"] = False  # a $ in a label is a $
+        text: dict[str, Any] = {"va": "center", "fontsize": _SIZE, "zorder": 4, "parse_math": False}
         axes.text(x - box / 2 + 0.14, y, name, ha="left", color=_GREY, **text)
         axes.text(x + box / 2 - 0.14, y, value, ha="right", weight="bold", color=_INK, **text)
         if row:

@@ -4,7 +4,7 @@ import ast
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,8 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
     Raises:
       InputError: there is none, or it does not take the settings.
     """
-    from jnas.settings import call, failed, resolve
-    from jnas.spaces import SPACES, own
-    from jnas.spaces.tracing import OutsideError
+    from jnas.settings import failed, resolve
+    from jnas.spaces import SPACES
 
     if ":" in name and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -47,14 +46,12 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
     if not isinstance(found, Space):
         if not callable(found):
             raise InputError(f"space {name!r} is no space and no function, but {found!r}")
-        make = found
         try:
-            try:
-                found = call("space", make, **settings)
-            except OutsideError:
-                found = own(lambda: make(**settings), name=name.partition(":")[2])
+            found = _made(name, found, settings)
+        except InputError:
+            raise
         except Exception as e:
-            if isinstance(e, InputError) or ":" not in name:
+            if name in SPACES:
                 raise
             raise failed(f"space {name!r}", e) from e
         found = getattr(found, "space", found)  # of a network
@@ -63,6 +60,18 @@ def space_of(name: str, settings: dict[str, Any]) -> Space:
     if not isinstance(found, Space):
         raise InputError(f"space {name!r} gave {found!r}: a space or a network is needed")
     return found
+
+
+def _made(name: str, make: Callable, settings: dict[str, Any]) -> Any:
+    """What a function gives with these settings, or the space of one that calls `choice`."""
+    from jnas.settings import call
+    from jnas.spaces import own
+    from jnas.spaces.tracing import OutsideError
+
+    try:
+        return call("space", make, **settings)
+    except OutsideError:
+        return own(lambda: make(**settings), name=name.partition(":")[2])
 
 
 def lines(space: Space, arch: Any) -> list[str]:

@@ -141,23 +141,24 @@ def stamp(files: Iterable[Path]) -> list[tuple[str, str, int, int]]:
 
 def files_in(folder: Path, endings: Iterable[str]) -> list[Path]:
     """The files below a folder with these endings, by name; what is hidden does not count."""
-    found, seen = [], set()
+    found: list[Path] = []
     for place, inner, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        inner[:] = [k for k in inner if not k.startswith(".") and real not in seen]
-        seen.add(real)  # links may go round in circles
+        if os.path.realpath(place) in map(os.path.realpath, Path(place).absolute().parents):
+            inner.clear()  # a link to where it is in
+            continue
+        inner[:] = [k for k in inner if not k.startswith(".")]
         found += [Path(place, f) for f in files if not f.startswith(".")]
     return sorted(f for f in found if f.suffix.lower() in endings)
 
 
-def read_text(file: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark.
+def decoded(raw: bytes, file: Path) -> str:
+    """The text of the bytes of a UTF-8 file, with or without a byte order mark.
 
     Raises:
       InputError: it is not UTF-8.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise InputError(f"{str(file)!r} is not UTF-8: {e}") from None
 

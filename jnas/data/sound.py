@@ -15,12 +15,12 @@ from jnas.base import InputError
 from jnas.data.contents import (
     Contents,
     Source,
+    decoded,
     files_in,
     fingerprint,
     folder_of,
     lines_of,
     numbers,
-    read_text,
     stamp,
 )
 from jnas.data.images import split_folders
@@ -114,7 +114,7 @@ def wav_transcripts(
     table = folder / "transcripts.tsv"
     if not table.is_file():
         raise InputError(f"data set 'wav_transcripts': there is no {str(table)!r}")
-    lines = lines_of(read_text(table))
+    lines = lines_of(decoded(table.read_bytes(), table))
     pairs = [line.split("\t") for _, line in lines]
     for (i, _), pair in zip(lines, pairs, strict=True):
         if len(pair) != 2 or not pair[1] or not (folder / pair[0]).is_file():

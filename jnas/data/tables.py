@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jnas.base import InputError
-from jnas.data.contents import Contents, Source, fingerprint, label, numbers, read_text, stamp
+from jnas.data.contents import Contents, Source, decoded, fingerprint, label, numbers, stamp
 from jnas.data.digits import mixed_order
 
 
@@ -57,12 +57,12 @@ def _rows(file: Path, path: str) -> tuple[list[str], list[tuple[int, list[str]]]
     """The names of the columns, and the rows, each with the number of its line."""
     import csv as reader
 
-    lines = reader.reader(io.StringIO(read_text(file), newline=""))
+    lines = reader.reader(io.StringIO(decoded(file.read_bytes(), file), newline=""))
     rows = [(lines.line_num, row) for row in lines if row]
     if len(rows) < 6 or len(rows[0][1]) < 2:
         raise InputError(f"{path!r}: a row of names, 2 columns and 5 rows at least are needed")
     (_, header), *rows = rows
-    if all(_is_number(word) for word in header):
+    if None not in map(_finite, header):
         raise InputError(f"{path!r}: its first row has to name the columns; it is numbers")
     for i, row in rows:
         if len(row) != len(header):
@@ -70,17 +70,20 @@ def _rows(file: Path, path: str) -> tuple[list[str], list[tuple[int, list[str]]]
     return header, rows
 
 
-def _is_number(word: str) -> bool:
+def _finite(word: str) -> float | None:
+    """The number that a word is, if it is a finite one of float32."""
     try:
-        return abs(float(word)) <= float(np.finfo(np.float32).max)
+        value = float(word)
     except ValueError:
-        return False
+        return None
+    return value if abs(value) <= float(np.finfo(np.float32).max) else None
 
 
 def _number(word: str, where: str) -> float:
-    if not _is_number(word):
+    value = _finite(word)
+    if value is None:
         raise InputError(f"{where}={word!r}: a finite number is needed")
-    return float(word)
+    return value
 
 
 def csv(path: str = "", target: str = "", classes: bool = False) -> Source:

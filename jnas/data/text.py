@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jnas.base import InputError
-from jnas.data.contents import Contents, Source, lines_of, numbers, pixels, read_text
+from jnas.data.contents import Contents, Source, decoded, lines_of, numbers, pixels
 
 PAD, BEGIN, END = 0, 1, 2  # as in jnas.evaluators.tasks
 BYTES, TOKENS = 256, 259  # a byte b of a pair is the token b + 3
@@ -120,7 +120,7 @@ def pairs(path: str = "") -> Source:
     raw = file.read_bytes()
 
     def make() -> Contents:
-        lines = lines_of(read_text(file))
+        lines = lines_of(decoded(raw, file))
         rows = [tuple(line.split("\t")) for _, line in lines]
         for (i, _), row in zip(lines, rows, strict=True):
             if len(row) != 2:

@@ -6,7 +6,6 @@ so a network is written as any other NNX module, and its search space is read of
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jnas.errors import InputError
+from jnas.errors import InputError, whole
 from jnas.nets import dispatch
 from jnas.nets.initial import pooled
 
@@ -160,7 +159,7 @@ class Repeat(Searchable):
         rngs: nnx.Rngs,
         name: str = "",
     ):
-        if not _whole(least, most) or not 0 <= least <= most or most < 1:
+        if not whole(least, most) or not 0 <= least <= most or most < 1:
             raise InputError(
                 f"Repeat from {least} to {most} times: whole numbers with 0 <= least <= most >= 1 "
                 "are needed."
@@ -249,10 +248,6 @@ class Repeat(Searchable):
         return x
 
 
-def _whole(*numbers: Any) -> bool:
-    return all(isinstance(n, Integral) for n in numbers)
-
-
 class Slim(Searchable):
     """Keeps the first channels of a layer's output and sets the rest to zero.
 
@@ -266,7 +261,7 @@ class Slim(Searchable):
     """
 
     def __init__(self, layer: Any, widths: Sequence[int], name: str = ""):
-        if not widths or not _whole(*widths) or min(widths) < 1 or len(set(widths)) < len(widths):
+        if not widths or not whole(*widths) or min(widths) < 1 or len(set(widths)) < len(widths):
             raise InputError(f"Slim of widths {list(widths)}: whole ones from 1, each once.")
         super().__init__([str(w) for w in widths], name)
         self.layer = layer if isinstance(layer, nnx.Module) else Function(layer)

@@ -16,6 +16,7 @@ from jnas.nets.functional import Net, functional
 from jnas.nets.initial import idle, lecun_uniform
 from jnas.nets.layers import BatchNorm, Conv
 from jnas.nets.narrow import ConvNorm, Kept
+from jnas.nets.small import takes
 from jnas.spaces.enas_macro import OPERATIONS, reductions, widths
 
 
@@ -90,35 +91,25 @@ class MacroNetwork(nnx.Module):
         return self.classifier(jnp.mean(x, (1, 2)))
 
 
-def enas_macro(
-    channels: int = 36,
-    layers: int = 12,
-    classes: int = 10,
-    image: int = 32,
-    inputs: int = 3,
-    doubling: bool = False,
-    separable: bool = True,
-) -> Net:
-    """The network of ENAS' macro space.
+@takes(spaces.enas_macro)
+def enas_macro(**settings: Any) -> Net:
+    """The network of ENAS' macro space, with every setting of `jnas.spaces.enas_macro`.
 
     A layer takes the output of the last one through a 1x1 convolution and its operation; that and
     the earlier outputs that it reads as well are concatenated for another 1x1 convolution. After a
     third and after two thirds of the layers, every output so far, that of the stem too, is halved.
 
     Args:
-      channels: of the layers.
-      layers: at least 3.
-      classes: the outputs.
-      image: height and width of the images, a multiple of 4.
-      inputs: the channels of the images.
-      doubling: and `separable`: of `jnas.spaces.enas_macro`.
+      **settings: see `jnas.spaces.enas_macro`.
 
     Returns:
       The net over `jnas.spaces.enas_macro`: `[B, image, image, inputs]` to `[B, classes]`. Of a
       relaxed architecture a skip connection counts by the share of its bit.
     """
+    layers = settings["layers"]
+    space = spaces.enas_macro(**settings)
     numbers = np.cumsum([0, *range(layers)])
-    wide = widths(channels, layers, doubling)
+    wide = widths(settings["channels"], layers, settings["doubling"])
 
     def bind(arch: Any) -> dict[str, Any]:
         bits: Any = arch["skips"]
@@ -132,8 +123,9 @@ def enas_macro(
             values[f"reads_{i}"] = own.astype(np.float32).repeat(wide[i])
         return values
 
+    kinds = settings["classes"], settings["inputs"], settings["separable"]
     return functional(
-        lambda rngs: MacroNetwork(wide, classes, inputs, separable, rngs=rngs),
-        space=spaces.enas_macro(channels, layers, classes, image, inputs, doubling, separable),
+        lambda rngs: MacroNetwork(wide, *kinds, rngs=rngs),
+        space=space,
         bind=bind,
     )

@@ -36,14 +36,12 @@ def items_of(node: ast.expr, wrong: InputError) -> list:
         if isinstance(node, ast.Call) and _calls(node, "range") and not node.keywords:
             ends = [ast.literal_eval(arg) for arg in node.args]
             return list(itertools.islice(range(*ends), 100))
-        items = ast.literal_eval(node)
-        if not isinstance(items, list | tuple):
-            raise wrong
-        return list(items)
-    except InputError:
-        raise wrong from None
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise wrong from None
+    items = literal_of(node, wrong)
+    if not isinstance(items, list | tuple):
+        raise wrong
+    return list(items)
 
 
 def literal_of(node: ast.expr, wrong: InputError) -> Any:

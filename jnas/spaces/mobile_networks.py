@@ -187,8 +187,8 @@ def published(name: str, eps: float | None = None, **data: Any) -> Network:
     spec, point = specification(name, **data)
     check(spec)
     network = decide(spec, parse(spec, spec.points[point]))
-    if eps is not None and not eps > 0:
-        raise InputError(f"eps={eps}: it has to be above 0")
     if eps is not None:
+        if not eps > 0:
+            raise InputError(f"eps={eps}: it has to be above 0")
         network = network._replace(family=network.family._replace(eps=eps))
     return network

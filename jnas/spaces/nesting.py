@@ -6,6 +6,7 @@ Each of these is a function for `own`, and so is what they are made of: they nes
 from typing import Any
 
 from jnas.base import InputError, Space
+from jnas.errors import whole
 from jnas.spaces.own import Own, own
 from jnas.spaces.tracing import choice
 
@@ -34,10 +35,9 @@ def sequence(space: Space, most: int, least: int = 1, name: str = "sequence") ->
     >>> sequence(steps, 3).distinct
     14
     """
-    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (least, most))
     if not isinstance(space, Space):
         raise InputError(f"sequence of {space!r}: that is no space")
-    if not whole or not 0 <= least <= most or most < 1:
+    if not whole(least, most) or not 0 <= least <= most or most < 1:
         raise InputError(
             f"sequence from {least!r} to {most!r}: whole numbers, 0 <= least <= most and most >= 1"
         )
